@@ -1,0 +1,2 @@
+//! The esker binary.
+fn main() {}

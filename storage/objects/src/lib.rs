@@ -1,0 +1,6 @@
+//! Objects: the seam to a bucket, and everything between a record batch in memory and a segment in the bucket.
+//!
+//! Owns: the `ObjectStore` seam (`store`), its implementations and stack, the write-ahead buffer, the cache.
+//! Does not own: formats (`esker-segment`), commits (`esker-metadata`).
+
+pub mod store;
