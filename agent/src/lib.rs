@@ -1,1 +1,3 @@
-//! Not yet written.
+//! An agent: it takes records in, hands them out, and keeps nothing that matters.
+
+pub mod settings;
