@@ -4,6 +4,7 @@
 //! records does.
 
 use std::fmt;
+use std::str::FromStr;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -52,6 +53,10 @@ number!(
     CommitNumber(u64)
 );
 number!(
+    /// Which segment of its session a segment is, in flush order; the first is 1.
+    SegmentNumber(u64)
+);
+number!(
     /// Number of this life of the cluster. It is also every partition's leader epoch.
     IncarnationNumber(u32)
 );
@@ -59,6 +64,10 @@ number!(
     /// Milliseconds since the Unix epoch, as records carry them; -1 means none.
     Timestamp(i64)
 );
+
+/// Random id of one life of a cluster: tells a clone of the coordination store from the original.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IncarnationId(pub u128);
 
 /// Id of a topic: 128 random bits, never reused, shown as Kafka shows a UUID.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,10 +99,57 @@ impl Sequence {
     }
 }
 
+impl fmt::Display for IncarnationId {
+    /// 32 lower-case hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// Why a text is not a topic id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a topic id is 22 characters of URL-safe base64")]
+pub struct NotATopicId;
+
+/// URL-safe base64, as Kafka shows ids.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+impl FromStr for TopicId {
+    type Err = NotATopicId;
+
+    fn from_str(text: &str) -> Result<Self, NotATopicId> {
+        let [first @ .., last] = text.as_bytes() else {
+            return Err(NotATopicId);
+        };
+        if first.len() != 21 {
+            return Err(NotATopicId);
+        }
+        let digit = |letter: &u8| {
+            let at = ALPHABET.iter().position(|known| known == letter).ok_or(NotATopicId)?;
+            Ok(u128::try_from(at).expect("below 64"))
+        };
+        let mut bits = 0_u128;
+        for letter in first {
+            bits = bits << 6 | digit(letter)?;
+        }
+        // The last letter carries two bits; the other four are padding and must be zero.
+        let last = digit(last)?;
+        if last & 15 != 0 {
+            return Err(NotATopicId);
+        }
+        Ok(Self(bits << 2 | last >> 4))
+    }
+}
+
 impl fmt::Display for TopicId {
     /// URL-safe base64 without padding, 22 characters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         // 128 bits are 21 full groups of six and one of two, which is shifted up.
         for group in 0..21 {
             let bits = (self.0 >> (122 - group * 6)) & 63;
@@ -102,5 +158,46 @@ impl fmt::Display for TopicId {
         }
         let last = ALPHABET[usize::try_from((self.0 & 3) << 4).expect("six bits")];
         write!(f, "{}", char::from(last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Text forms of ids, and arithmetic at the edges.
+
+    use proptest::prelude::*;
+
+    use super::{NotATopicId, Offset, Sequence, TopicId};
+
+    proptest! {
+        #[test]
+        fn a_topic_id_is_read_as_it_is_shown(bits in any::<u128>()) {
+            let text = TopicId(bits).to_string();
+            prop_assert_eq!(text.len(), 22);
+            prop_assert_eq!(text.parse(), Ok(TopicId(bits)));
+        }
+
+        #[test]
+        fn a_text_that_parses_is_the_only_text_of_its_id(text in "[A-Za-z0-9_-]{21,23}") {
+            if let Ok(id) = text.parse::<TopicId>() {
+                prop_assert_eq!(id.to_string(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_topic_id_is_shown_as_kafka_shows_a_uuid() {
+        // org.apache.kafka.common.Uuid(0x0123456789abcdefL, 0xfedcba9876543210L).toString()
+        let id = TopicId(0x0123_4567_89ab_cdef_fedc_ba98_7654_3210);
+        assert_eq!(id.to_string(), "ASNFZ4mrze_-3LqYdlQyEA");
+        assert_eq!("ASNFZ4mrze_-3LqYdlQyEB".parse::<TopicId>(), Err(NotATopicId));
+        assert_eq!("".parse::<TopicId>(), Err(NotATopicId));
+    }
+
+    #[test]
+    fn a_sequence_wraps_to_zero_and_an_offset_does_not_wrap() {
+        assert_eq!(Sequence(i32::MAX).plus(1), Sequence(0));
+        assert_eq!(Sequence(i32::MAX - 1).plus(3), Sequence(1));
+        assert_eq!(Offset(i64::MAX).plus(1), Offset(i64::MAX));
     }
 }

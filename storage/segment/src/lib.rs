@@ -1,7 +1,13 @@
 //! Byte formats of everything Esker writes to a bucket, and the ids those formats are made of.
 //!
-//! Owns: ids (`id`), the batch index (`index`).
+//! Owns: ids (`id`) and object names (`name`), the primitives of every encoding (`wire`, `checksum`), the batch index
+//! (`index`, `merged`), segments (`segment`), and the objects behind a checkpoint (`container`, `checkpoint`, `manifest`).
 //! Does not own: the fold that interprets them (`esker-model`), where objects live (`esker-storage`).
 
+pub mod checksum;
 pub mod id;
 pub mod index;
+pub mod merged;
+pub mod name;
+pub mod segment;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Merged indexes: round trips and what is refused.
