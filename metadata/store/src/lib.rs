@@ -1,7 +1,10 @@
 //! The coordination store, and the commit log over it.
 //!
-//! Owns: the `MetadataStore` seam (`store`), its implementations, typed keys, the commit log (sessions, committer,
-//! follower).
+//! Owns: the `MetadataStore` seam (`store`), its implementations (`embedded`, `simulated`) over one pure state machine
+//! (`keyspace`), typed keys (`keys`), the commit log (`log`).
 //! Does not own: what entries mean (`esker-model`), objects (`esker-storage`).
 
+pub mod embedded;
+pub mod keyspace;
+mod lease_clock;
 pub mod store;

@@ -9,6 +9,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+/// Most operations (and compares) in one list of a transaction.
+pub const TXN_OPS_MAX: usize = 128;
+
+/// Most bytes of keys and values in one transaction: etcd's default request limit.
+pub const TXN_BYTES_MAX: usize = 1536 << 10;
+
 /// A point in the history of the whole store; rises by one with every transaction that changed something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
@@ -56,6 +62,27 @@ pub enum Compare {
     Value(Bytes, Bytes),
 }
 
+impl Compare {
+    /// The key it looks at.
+    #[must_use]
+    pub const fn key(&self) -> &Bytes {
+        match self {
+            Self::Absent(key) | Self::CreateRevision(key, _) | Self::ModRevision(key, _) | Self::Value(key, _) => key,
+        }
+    }
+
+    /// Whether it holds when its key holds `found`.
+    #[must_use]
+    pub fn holds(&self, found: Option<&KeyValue>) -> bool {
+        match self {
+            Self::Absent(_) => found.is_none(),
+            Self::CreateRevision(_, revision) => found.is_some_and(|kv| kv.create_revision == *revision),
+            Self::ModRevision(_, revision) => found.is_some_and(|kv| kv.mod_revision == *revision),
+            Self::Value(_, value) => found.is_some_and(|kv| kv.value == *value),
+        }
+    }
+}
+
 /// An operation of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -74,7 +101,27 @@ pub enum Op {
     Get(Bytes),
 }
 
-/// IF all compares hold THEN one list ELSE the other, atomically, at one revision. At most 128 operations a list.
+impl Op {
+    /// A put without a lease.
+    #[must_use]
+    pub const fn put(key: Bytes, value: Bytes) -> Self {
+        Self::Put { key, value, lease: LeaseId(0) }
+    }
+
+    /// The key it touches.
+    #[must_use]
+    pub const fn key(&self) -> &Bytes {
+        match self {
+            Self::Put { key, .. } | Self::Delete(key) | Self::Get(key) => key,
+        }
+    }
+}
+
+/// IF all compares hold THEN one list ELSE the other, atomically, at one revision.
+///
+/// Operations are done in order, and a read sees what stands before it in the list. At most [`TXN_OPS_MAX`] operations a
+/// list and [`TXN_BYTES_MAX`] bytes in all; no list changes a key twice; no key is empty. What breaks a rule is refused
+/// as a whole, with `Failed`. A transaction that changes nothing does not move the revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {
     /// All must hold.
@@ -139,10 +186,31 @@ pub enum WatchEvent {
     },
 }
 
+impl WatchEvent {
+    /// The key it is about.
+    #[must_use]
+    pub const fn key(&self) -> &Bytes {
+        match self {
+            Self::Put(kv) => &kv.key,
+            Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// When it happened.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        match self {
+            Self::Put(kv) => kv.mod_revision,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
+}
+
 /// A stream of events under a prefix. It is a *hint*: consumers must notice gaps themselves and read again.
 #[async_trait]
 pub trait Watch: Send {
-    /// The next events, in revision order, never empty. Cancel-safe.
+    /// The next events, in revision order (within a revision in the order of the transaction), never empty. The events
+    /// of one revision come together, never spread over two calls. Cancel-safe.
     ///
     /// # Errors
     /// After any error the watch is over: read a snapshot and watch again.
@@ -171,7 +239,9 @@ pub enum MetadataError {
 /// All calls are linearizable. Implementations bring their own time-outs; a call that has none pending returns.
 #[async_trait]
 pub trait MetadataStore: Send + Sync + 'static {
-    /// Runs a transaction.
+    /// Runs a transaction. What it did is durable before the answer, and visible to every call that begins after it.
+    ///
+    /// Dropping the future does not take the transaction back: its outcome is then unknown.
     ///
     /// # Errors
     /// `Failed` or `Unknown`. Sending the identical transaction again is the caller's way out of `Unknown`.
@@ -183,31 +253,34 @@ pub trait MetadataStore: Send + Sync + 'static {
     /// `Failed` only: a read has no effect.
     async fn snapshot(&self, ranges: Vec<KeyRange>) -> Result<Snapshot, MetadataError>;
 
-    /// Watches all keys that begin with `prefix`, from revision `from` on.
+    /// Watches all keys that begin with `prefix`, from revision `from` on; a `from` in the future is fine.
     ///
     /// # Errors
-    /// `Compacted` when `from` is too old.
+    /// `Compacted` when `from` is too old, `Failed` when the store cannot be reached. `Compacted` may also come later,
+    /// from [`Watch::next`], when the watch is overtaken.
     async fn watch(&self, prefix: Bytes, from: Revision) -> Result<Box<dyn Watch>, MetadataError>;
 
-    /// Grants a lease.
+    /// Grants a lease of at least `ttl`. It ends when it was not kept alive for that long: its keys are deleted at one
+    /// revision. It may end early or late: leases are for liveness, compares for safety.
     ///
     /// # Errors
     /// `Failed` or `Unknown` (then the lease runs out by itself).
     async fn grant_lease(&self, ttl: Duration) -> Result<Lease, MetadataError>;
 
-    /// Keeps a lease alive; `None` means that it has run out.
+    /// Keeps a lease alive for its TTL from now on, and says the TTL; `None` means that it has run out.
     ///
     /// # Errors
     /// `Failed` or `Unknown`.
     async fn keep_alive(&self, lease: LeaseId) -> Result<Option<Duration>, MetadataError>;
 
-    /// Ends a lease and deletes its keys.
+    /// Ends a lease and deletes its keys, all at one revision; one that has ended already is fine.
     ///
     /// # Errors
     /// `Failed` or `Unknown`.
     async fn revoke_lease(&self, lease: LeaseId) -> Result<(), MetadataError>;
 
-    /// Forgets history before `revision`.
+    /// Forgets history before `revision`: watches from before it get `Compacted`. Live keys stay. One that is older than
+    /// an earlier one changes nothing.
     ///
     /// # Errors
     /// `Failed` or `Unknown`.

@@ -1,0 +1,222 @@
+//! The metadata store inside the process: the whole key space in memory, made durable by redb.
+//!
+//! Owns: the handle, opening and closing.
+//! Does not own: judging (`keyspace`), the writer (`actor`), the file (`durable`, `disk`).
+//!
+//! Invariants: one process at a time; what was acknowledged survives `kill -9` and power loss (unless `no_fsync`).
+//! Leases do not survive the process that held them: they end when the store is opened.
+
+mod actor;
+pub mod disk;
+mod durable;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::keyspace::{Keyspace, Limits};
+use crate::lease_clock::LeaseClock;
+use crate::store::{
+    KeyRange, Lease, LeaseId, MetadataError, MetadataStore, Revision, Snapshot, Txn, TxnOutcome, Watch, WatchEvent,
+};
+use actor::{Published, Request, Writer};
+use disk::{Directory, DirectoryError, Medium};
+use durable::Durable;
+
+pub use durable::OpenError;
+
+/// The first revision of a new store, as etcd has it.
+const FIRST: Revision = Revision(1);
+/// Requests that wait for the writer.
+const INBOX_MAX: usize = 512;
+/// Events that one call of [`Watch::next`] returns, give or take one revision.
+const WATCH_EVENTS_MAX: usize = 1024;
+
+/// How the embedded store works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether a commit waits for the disk. Without it a crash of the machine (not of the process) may lose the end of
+    /// the log, or all of it.
+    pub fsync: bool,
+    /// How large it may grow.
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { fsync: true, limits: Limits::default() }
+    }
+}
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// The directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The file in it.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Keys of the leases of the process before could not be removed.
+    #[error("leases of the process before cannot be ended: {0}")]
+    Leases(String),
+}
+
+/// The store. Clones share it; it closes when the last one is gone.
+#[derive(Clone, Debug)]
+pub struct EmbeddedStore {
+    published: Arc<Published>,
+    revision: watch::Receiver<Revision>,
+    writer: mpsc::Sender<Request>,
+    syncs: Arc<AtomicU64>,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in a data directory, creating both if need be. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// `Directory(InUse)` when another process has it; others as the disk says.
+    pub async fn open(path: &Path, settings: Settings) -> Result<Self, EmbeddedError> {
+        let directory = Directory::lock(path, settings.fsync)?;
+        let syncs = directory.syncs();
+        let mut this = Self::open_on(Box::new(directory), settings.limits).await?;
+        this.syncs = syncs;
+        Ok(this)
+    }
+
+    /// Opens the store on anything that behaves like a file. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// As the medium says.
+    pub async fn open_on(medium: Box<dyn Medium>, limits: Limits) -> Result<Self, EmbeddedError> {
+        let opened = tokio::task::spawn_blocking(move || open_blocking(medium, limits)).await;
+        let (durable, keyspace) = opened.expect("opening does not panic, and blocking tasks are not aborted")?;
+        Ok(Self::start(Some(durable), keyspace))
+    }
+
+    /// A store that lives in memory only, for `--ephemeral` and tests. Needs a tokio runtime.
+    #[must_use]
+    pub fn in_memory(limits: Limits) -> Self {
+        Self::start(None, Keyspace::new(limits))
+    }
+
+    /// Closes the store and waits until the directory is free. Other handles get errors from then on.
+    pub async fn close(self) {
+        let (done, closed) = oneshot::channel();
+        if self.writer.send(Request::Close(done)).await.is_ok() {
+            let _closed_already = closed.await;
+        }
+    }
+
+    /// How many times the file was synced; for measurements and tests.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    fn start(durable: Option<Durable>, keyspace: Keyspace) -> Self {
+        let (waker, revision) = watch::channel(keyspace.revision());
+        let published = Arc::new(Published::new(keyspace));
+        let (writer, inbox) = mpsc::channel(INBOX_MAX);
+        let leases = LeaseClock::default();
+        tokio::spawn(Writer { published: Arc::clone(&published), revision: waker, durable, leases, inbox }.run());
+        Self { published, revision, writer, syncs: Arc::default() }
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, MetadataError>>) -> Request,
+    ) -> Result<T, MetadataError> {
+        let (answer, answered) = oneshot::channel();
+        if self.writer.send(request(answer)).await.is_err() {
+            return Err(MetadataError::Failed("embedded metadata store is closed".to_owned()));
+        }
+        answered.await.unwrap_or_else(|_| Err(MetadataError::Unknown("embedded metadata store went away".to_owned())))
+    }
+}
+
+/// Opens the file and ends the leases that are in it: whoever held them is dead, because the directory was free.
+fn open_blocking(medium: Box<dyn Medium>, limits: Limits) -> Result<(Durable, Keyspace), EmbeddedError> {
+    let (mut durable, revision, keys) = Durable::open(medium, FIRST)?;
+    let mut held: Vec<LeaseId> = keys.iter().map(|kv| kv.lease).filter(|lease| *lease != LeaseId(0)).collect();
+    held.sort_unstable();
+    held.dedup();
+    let mut keyspace = Keyspace::restore(limits, revision, keys);
+    let mut group = keyspace.group();
+    for lease in held {
+        group.end_lease(lease);
+    }
+    let changes = group.finish();
+    if !changes.is_empty() {
+        durable.persist(&keyspace, &changes).map_err(|error| EmbeddedError::Leases(error.to_string()))?;
+        keyspace.apply(changes);
+    }
+    Ok((durable, keyspace))
+}
+
+#[async_trait]
+impl MetadataStore for EmbeddedStore {
+    async fn txn(&self, txn: Txn) -> Result<TxnOutcome, MetadataError> {
+        self.ask(|answer| Request::Txn(txn, answer)).await
+    }
+
+    async fn snapshot(&self, ranges: Vec<KeyRange>) -> Result<Snapshot, MetadataError> {
+        if self.writer.is_closed() {
+            return Err(MetadataError::Failed("embedded metadata store is closed".to_owned()));
+        }
+        Ok(self.published.read(|keyspace| keyspace.snapshot(&ranges)))
+    }
+
+    async fn watch(&self, prefix: Bytes, from: Revision) -> Result<Box<dyn Watch>, MetadataError> {
+        self.published.read(|keyspace| keyspace.events(&prefix, from, 0))?;
+        let (published, revision) = (Arc::clone(&self.published), self.revision.clone());
+        Ok(Box::new(EmbeddedWatch { published, revision, prefix, next: from }))
+    }
+
+    async fn grant_lease(&self, ttl: Duration) -> Result<Lease, MetadataError> {
+        self.ask(|answer| Request::Grant(ttl, answer)).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<Option<Duration>, MetadataError> {
+        self.ask(|answer| Request::KeepAlive(lease, answer)).await
+    }
+
+    async fn revoke_lease(&self, lease: LeaseId) -> Result<(), MetadataError> {
+        self.ask(|answer| Request::Revoke(lease, answer)).await
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), MetadataError> {
+        self.ask(|answer| Request::Compact(revision, answer)).await
+    }
+}
+
+/// A position in the shared history. It holds no events, so a slow watcher costs nothing.
+#[derive(Debug)]
+struct EmbeddedWatch {
+    published: Arc<Published>,
+    revision: watch::Receiver<Revision>,
+    prefix: Bytes,
+    next: Revision,
+}
+
+#[async_trait]
+impl Watch for EmbeddedWatch {
+    async fn next(&mut self) -> Result<Vec<WatchEvent>, MetadataError> {
+        loop {
+            self.revision.mark_unchanged();
+            let (events, next) =
+                self.published.read(|keyspace| keyspace.events(&self.prefix, self.next, WATCH_EVENTS_MAX))?;
+            self.next = next;
+            if !events.is_empty() {
+                return Ok(events);
+            }
+            if self.revision.changed().await.is_err() {
+                return Err(MetadataError::Failed("embedded metadata store is closed".to_owned()));
+            }
+        }
+    }
+}
