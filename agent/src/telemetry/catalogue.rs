@@ -1,0 +1,184 @@
+//! Every metric that this process can show, with its unit, help and buckets.
+//!
+//! Owns: the table, which also feeds `docs/metrics.md`.
+//! Does not own: when a metric moves.
+
+use metrics::Unit as FacadeUnit;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
+
+/// How a metric moves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only up.
+    Counter,
+    /// Up and down.
+    Gauge,
+    /// A distribution over these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// Prometheus's word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// What a metric counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+}
+
+/// A label and every value it can have.
+pub type Label = (&'static str, &'static [&'static str]);
+
+/// One metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// As Prometheus sees it.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// What it counts.
+    pub unit: Unit,
+    /// Its labels.
+    pub labels: &'static [Label],
+    /// One sentence.
+    pub help: &'static str,
+}
+
+/// From a local directory (0.2 ms) to the tails of a struggling bucket.
+const LATENCY_SECONDS: &[f64] = &[
+    0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
+
+const OP: Label = ("op", &["put", "get", "list", "delete", "head"]);
+const OUTCOME: Label = ("outcome", &["ok", "failed", "unknown"]);
+
+const fn metric(name: &'static str, kind: Kind, unit: Unit, labels: &'static [Label], help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind,
+        unit,
+        labels,
+        help,
+    }
+}
+
+/// Every metric but those of the process itself (`process`).
+pub static METRICS: &[Metric] = &[
+    metric(
+        "esker_store_requests_total",
+        Kind::Counter,
+        Unit::Count,
+        &[OP, OUTCOME],
+        "Requests to the object store. Unknown: it may or may not have taken effect.",
+    ),
+    metric(
+        "esker_store_bytes_total",
+        Kind::Counter,
+        Unit::Bytes,
+        &[OP],
+        "Bytes sent to and received from the object store.",
+    ),
+    metric(
+        "esker_store_seconds",
+        Kind::Histogram(LATENCY_SECONDS),
+        Unit::Seconds,
+        &[OP],
+        "How long requests to the object store took.",
+    ),
+    metric(
+        "esker_commit_seconds",
+        Kind::Histogram(LATENCY_SECONDS),
+        Unit::Seconds,
+        &[],
+        "From sending a commit to the metadata store until its outcome was known.",
+    ),
+    metric(
+        "esker_commits_total",
+        Kind::Counter,
+        Unit::Count,
+        &[],
+        "Commits that this process made.",
+    ),
+    metric(
+        "esker_metadata_bytes_total",
+        Kind::Counter,
+        Unit::Bytes,
+        &[],
+        "Bytes of keys and values written to the metadata store.",
+    ),
+    metric(
+        "esker_unmerged_entries",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "Batches in the log that have not been merged yet; producers are throttled when there are too many.",
+    ),
+    metric(
+        "esker_fold_index",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "Log index up to which this process has folded the log.",
+    ),
+    metric(
+        "esker_produce_ack_seconds",
+        Kind::Histogram(LATENCY_SECONDS),
+        Unit::Seconds,
+        &[],
+        "From reading a produce request until it was acknowledged.",
+    ),
+];
+
+/// Gives the current recorder units and help, and lets counters and gauges start at zero, so that `nothing happened`
+/// and `not measured` look different.
+pub(super) fn describe() {
+    for metric in METRICS {
+        let unit = match metric.unit {
+            Unit::Count => FacadeUnit::Count,
+            Unit::Bytes => FacadeUnit::Bytes,
+            Unit::Seconds => FacadeUnit::Seconds,
+        };
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, unit, metric.help),
+            Kind::Gauge => describe_gauge!(metric.name, unit, metric.help),
+            Kind::Histogram(_) => describe_histogram!(metric.name, unit, metric.help),
+        }
+        for labels in combinations(metric.labels) {
+            match metric.kind {
+                Kind::Counter => counter!(metric.name, &labels).increment(0),
+                Kind::Gauge => gauge!(metric.name, &labels).set(0),
+                // A histogram cannot be shown before its first sample.
+                Kind::Histogram(_) => {}
+            }
+        }
+    }
+}
+
+/// Every way to give each label one of its values.
+pub(super) fn combinations(labels: &[Label]) -> Vec<Vec<(&'static str, &'static str)>> {
+    let mut all = vec![Vec::new()];
+    for &(name, values) in labels {
+        let extend = |chosen: &Vec<(&'static str, &'static str)>| {
+            let chosen = chosen.clone();
+            values
+                .iter()
+                .map(move |value| chosen.iter().copied().chain([(name, *value)]).collect())
+        };
+        all = all.iter().flat_map(extend).collect();
+    }
+    all
+}
