@@ -51,7 +51,7 @@ fn any_batches() -> impl Strategy<Value = Vec<BatchMeta>> {
     })
 }
 
-fn any_index() -> impl Strategy<Value = BatchIndex> {
+pub(crate) fn any_index() -> impl Strategy<Value = BatchIndex> {
     let topic = prop_oneof![0..4_u128, any::<u128>()];
     let partition = prop_oneof![0..4_u32, any::<u32>()];
     prop::collection::btree_map((topic, partition), any_batches(), 0..8).prop_map(|runs| BatchIndex {
