@@ -10,11 +10,14 @@ mod api;
 mod error_code;
 mod generated;
 pub mod messages;
+mod produce_walk;
+pub mod records;
 mod wire;
 
 pub use self::api::{Listeners, UnknownApiKey, VersionRange};
 pub use self::error_code::{ErrorCode, UnknownErrorCode};
 pub use self::generated::api_key::ApiKey;
+pub use self::produce_walk::{ProducePartition, ProduceWalk, TopicRef};
 pub use self::wire::{
     DECODE_BUDGET_BASE, DECODE_BUDGET_FACTOR, DecodeError, EncodeError, Reader, Records, SHARE_BYTES_MIN,
     STRING_LEN_MAX, Str, UNKNOWN_TAGS_MAX, Uuid, Writer,

@@ -327,7 +327,7 @@ impl Reader {
 
     /// An array's element count: at most what fits into the rest of the frame when one element takes at least
     /// `wire_min` bytes.
-    pub(crate) fn array_count(&mut self, flex: bool, wire_min: usize) -> Result<Option<usize>> {
+    fn array_count(&mut self, flex: bool, wire_min: usize) -> Result<Option<usize>> {
         let at = self.pos;
         let Some(count) = self.length(flex)? else {
             return Ok(None);
@@ -351,6 +351,15 @@ impl Reader {
         }
         self.budget -= needed;
         Ok(())
+    }
+
+    /// The count of an array of structs of `size` bytes in memory, checked and charged as when they are decoded.
+    pub(crate) fn struct_count(&mut self, flex: bool, wire_min: usize, size: usize) -> Result<usize> {
+        let at = self.pos;
+        let count = self.array_count(flex, wire_min)?;
+        let count = Self::not_null(at, count)?;
+        self.charge(at, count, size)?;
+        Ok(count)
     }
 
     fn items<T>(&mut self, flex: bool, wire_min: usize, item: fn(&mut Self) -> Result<T>) -> Result<Option<Vec<T>>> {
