@@ -48,7 +48,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { fsync: true, limits: Limits::default() }
+        Self {
+            fsync: true,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -123,8 +126,22 @@ impl EmbeddedStore {
         let published = Arc::new(Published::new(keyspace));
         let (writer, inbox) = mpsc::channel(INBOX_MAX);
         let leases = LeaseClock::default();
-        tokio::spawn(Writer { published: Arc::clone(&published), revision: waker, durable, leases, inbox }.run());
-        Self { published, revision, writer, syncs: Arc::default() }
+        tokio::spawn(
+            Writer {
+                published: Arc::clone(&published),
+                revision: waker,
+                durable,
+                leases,
+                inbox,
+            }
+            .run(),
+        );
+        Self {
+            published,
+            revision,
+            writer,
+            syncs: Arc::default(),
+        }
     }
 
     async fn ask<T>(
@@ -135,14 +152,20 @@ impl EmbeddedStore {
         if self.writer.send(request(answer)).await.is_err() {
             return Err(MetadataError::Failed("embedded metadata store is closed".to_owned()));
         }
-        answered.await.unwrap_or_else(|_| Err(MetadataError::Unknown("embedded metadata store went away".to_owned())))
+        answered
+            .await
+            .unwrap_or_else(|_| Err(MetadataError::Unknown("embedded metadata store went away".to_owned())))
     }
 }
 
 /// Opens the file and ends the leases that are in it: whoever held them is dead, because the directory was free.
 fn open_blocking(medium: Box<dyn Medium>, limits: Limits) -> Result<(Durable, Keyspace), EmbeddedError> {
     let (mut durable, revision, keys) = Durable::open(medium, FIRST)?;
-    let mut held: Vec<LeaseId> = keys.iter().map(|kv| kv.lease).filter(|lease| *lease != LeaseId(0)).collect();
+    let mut held: Vec<LeaseId> = keys
+        .iter()
+        .map(|kv| kv.lease)
+        .filter(|lease| *lease != LeaseId(0))
+        .collect();
     held.sort_unstable();
     held.dedup();
     let mut keyspace = Keyspace::restore(limits, revision, keys);
@@ -152,7 +175,9 @@ fn open_blocking(medium: Box<dyn Medium>, limits: Limits) -> Result<(Durable, Ke
     }
     let changes = group.finish();
     if !changes.is_empty() {
-        durable.persist(&keyspace, &changes).map_err(|error| EmbeddedError::Leases(error.to_string()))?;
+        durable
+            .persist(&keyspace, &changes)
+            .map_err(|error| EmbeddedError::Leases(error.to_string()))?;
         keyspace.apply(changes);
     }
     Ok((durable, keyspace))
@@ -174,7 +199,12 @@ impl MetadataStore for EmbeddedStore {
     async fn watch(&self, prefix: Bytes, from: Revision) -> Result<Box<dyn Watch>, MetadataError> {
         self.published.read(|keyspace| keyspace.events(&prefix, from, 0))?;
         let (published, revision) = (Arc::clone(&self.published), self.revision.clone());
-        Ok(Box::new(EmbeddedWatch { published, revision, prefix, next: from }))
+        Ok(Box::new(EmbeddedWatch {
+            published,
+            revision,
+            prefix,
+            next: from,
+        }))
     }
 
     async fn grant_lease(&self, ttl: Duration) -> Result<Lease, MetadataError> {
@@ -208,8 +238,9 @@ impl Watch for EmbeddedWatch {
     async fn next(&mut self) -> Result<Vec<WatchEvent>, MetadataError> {
         loop {
             self.revision.mark_unchanged();
-            let (events, next) =
-                self.published.read(|keyspace| keyspace.events(&self.prefix, self.next, WATCH_EVENTS_MAX))?;
+            let (events, next) = self
+                .published
+                .read(|keyspace| keyspace.events(&self.prefix, self.next, WATCH_EVENTS_MAX))?;
             self.next = next;
             if !events.is_empty() {
                 return Ok(events);

@@ -33,7 +33,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { live_bytes_max: 256 << 20, history: HistoryLimits::default() }
+        Self {
+            live_bytes_max: 256 << 20,
+            history: HistoryLimits::default(),
+        }
     }
 }
 
@@ -106,7 +109,10 @@ impl Keyspace {
     /// # Panics
     /// When the changes were not judged against this very state.
     pub fn apply(&mut self, changes: Changes) {
-        assert_eq!(changes.from, self.revision, "changes are applied to the state they were judged against");
+        assert_eq!(
+            changes.from, self.revision,
+            "changes are applied to the state they were judged against"
+        );
         for event in &changes.events {
             match event {
                 WatchEvent::Put(kv) => self.insert(kv.clone()),
@@ -127,7 +133,10 @@ impl Keyspace {
             KeyRange::Key(key) => self.get(key).cloned().into_iter().collect(),
             KeyRange::Prefix(prefix) => self.with_prefix(prefix).cloned().collect(),
         };
-        Snapshot { revision: self.revision, ranges: ranges.iter().map(read).collect() }
+        Snapshot {
+            revision: self.revision,
+            ranges: ranges.iter().map(read).collect(),
+        }
     }
 
     /// Adds a lease with no keys.

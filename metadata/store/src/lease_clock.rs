@@ -35,7 +35,13 @@ impl LeaseClock {
         }
         self.last += 1;
         let ttl = ttl.max(TTL_MIN);
-        self.leases.insert(LeaseId(self.last), Deadline { ttl, at: Instant::now() + ttl });
+        self.leases.insert(
+            LeaseId(self.last),
+            Deadline {
+                ttl,
+                at: Instant::now() + ttl,
+            },
+        );
         Some((LeaseId(self.last), ttl))
     }
 
@@ -59,6 +65,10 @@ impl LeaseClock {
     /// The leases that have run out by now.
     pub(crate) fn due(&self) -> Vec<LeaseId> {
         let now = Instant::now();
-        self.leases.iter().filter(|(_, deadline)| deadline.at <= now).map(|(lease, _)| *lease).collect()
+        self.leases
+            .iter()
+            .filter(|(_, deadline)| deadline.at <= now)
+            .map(|(lease, _)| *lease)
+            .collect()
     }
 }

@@ -5,6 +5,7 @@
 //! Does not own: what entries mean (`esker-model`), objects (`esker-storage`).
 
 pub mod embedded;
+pub mod keys;
 pub mod keyspace;
 mod lease_clock;
 pub mod store;

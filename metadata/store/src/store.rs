@@ -105,7 +105,11 @@ impl Op {
     /// A put without a lease.
     #[must_use]
     pub const fn put(key: Bytes, value: Bytes) -> Self {
-        Self::Put { key, value, lease: LeaseId(0) }
+        Self::Put {
+            key,
+            value,
+            lease: LeaseId(0),
+        }
     }
 
     /// The key it touches.

@@ -48,7 +48,9 @@ pub(super) struct Published {
 
 impl Published {
     pub(super) fn new(keyspace: Keyspace) -> Self {
-        Self { keyspace: RwLock::new(keyspace) }
+        Self {
+            keyspace: RwLock::new(keyspace),
+        }
     }
 
     /// Reads the published state.
@@ -91,7 +93,11 @@ impl Writer {
             let may_expire = retry_at.is_none_or(|retry| retry <= Instant::now());
             let expired = self.serve(requests, may_expire).await;
             if may_expire {
-                retry_at = if expired { None } else { Some(Instant::now() + EXPIRY_RETRY) };
+                retry_at = if expired {
+                    None
+                } else {
+                    Some(Instant::now() + EXPIRY_RETRY)
+                };
             }
             if let Some(Request::Close(done)) = closing {
                 let durable = self.durable.take();
@@ -134,7 +140,10 @@ impl Writer {
                     if let Some(lease) = &granted {
                         self.published.write(|keyspace| keyspace.add_lease(lease.id));
                     }
-                    reply(answer, granted.ok_or_else(|| MetadataError::Failed("too many leases".to_owned())));
+                    reply(
+                        answer,
+                        granted.ok_or_else(|| MetadataError::Failed("too many leases".to_owned())),
+                    );
                 }
                 Request::KeepAlive(lease, answer) => reply(answer, Ok(self.leases.renew(lease))),
                 Request::Compact(revision, answer) => {
@@ -151,14 +160,18 @@ impl Writer {
         if changes.is_empty() {
             return Ok(());
         }
-        let Some(mut durable) = self.durable.take() else { return Ok(()) };
+        let Some(mut durable) = self.durable.take() else {
+            return Ok(());
+        };
         let published = Arc::clone(&self.published);
         let changes = changes.clone();
         let task = tokio::task::spawn_blocking(move || {
             let done = published.read(|keyspace| durable.persist(keyspace, &changes));
             (durable, done)
         });
-        let (durable, done) = task.await.expect("the durable form does not panic, and blocking tasks are not aborted");
+        let (durable, done) = task
+            .await
+            .expect("the durable form does not panic, and blocking tasks are not aborted");
         self.durable = Some(durable);
         done.map_err(|error| match error {
             PersistError::Failed(why) => MetadataError::Failed(why),

@@ -116,7 +116,10 @@ impl Directory {
     /// # Errors
     /// `InUse` when another process (or this one) has it open.
     pub fn lock(path: &Path, fsync: bool) -> Result<Self, DirectoryError> {
-        let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
+        let failed = |source| DirectoryError::Io {
+            path: path.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(path).map_err(failed)?;
         let lock = OpenOptions::new()
             .create(true)
@@ -129,7 +132,12 @@ impl Directory {
             Err(TryLockError::WouldBlock) => return Err(DirectoryError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let this = Self { path: path.to_owned(), fsync, syncs: Arc::default(), _lock: lock };
+        let this = Self {
+            path: path.to_owned(),
+            fsync,
+            syncs: Arc::default(),
+            _lock: lock,
+        };
         this.sync_directories().map_err(failed)?;
         Ok(this)
     }
@@ -141,7 +149,11 @@ impl Directory {
     }
 
     fn file(&self, file: File) -> Arc<dyn Disk> {
-        Arc::new(FileDisk { file, fsync: self.fsync, syncs: Arc::clone(&self.syncs) })
+        Arc::new(FileDisk {
+            file,
+            fsync: self.fsync,
+            syncs: Arc::clone(&self.syncs),
+        })
     }
 
     /// Makes the directory's entries durable, and its own entry in its parent.
@@ -168,7 +180,12 @@ impl Medium for Directory {
 
     fn fresh(&self) -> io::Result<Arc<dyn Disk>> {
         let path = self.path.join(FRESH_FILE);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?;
         Ok(self.file(file))
     }
 

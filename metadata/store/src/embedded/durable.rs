@@ -83,10 +83,24 @@ impl Durable {
         if let Some(disk) = found {
             let open = open_database(disk).map_err(OpenError::Storage)?;
             let (revision, keys) = load(&open.database)?;
-            return Ok((Self { medium, state: State::Open(open) }, revision, keys));
+            return Ok((
+                Self {
+                    medium,
+                    state: State::Open(open),
+                },
+                revision,
+                keys,
+            ));
         }
         let open = create(&*medium, first, std::iter::empty()).map_err(OpenError::Storage)?;
-        Ok((Self { medium, state: State::Open(open) }, first, Vec::new()))
+        Ok((
+            Self {
+                medium,
+                state: State::Open(open),
+            },
+            first,
+            Vec::new(),
+        ))
     }
 
     /// Makes changes durable that were judged against `keyspace`.
@@ -101,7 +115,10 @@ impl Durable {
         let sync_failed = Arc::clone(&open.sync_failed);
         let certain = suspects.is_empty();
         // This drops the database, which may sync once more.
-        self.state = State::Broken(Damage { suspects, untrusted: false });
+        self.state = State::Broken(Damage {
+            suspects,
+            untrusted: false,
+        });
         if let State::Broken(damage) = &mut self.state {
             damage.untrusted = sync_failed.load(Ordering::Acquire);
         }
@@ -116,7 +133,11 @@ impl Durable {
     /// The open file, opened again if it was broken, with exactly the contents of `keyspace`.
     fn healed(&mut self, keyspace: &Keyspace) -> Result<&mut Open, String> {
         if let State::Broken(damage) = &mut self.state {
-            let reset = if damage.untrusted { None } else { reset(&*self.medium, keyspace, damage).ok() };
+            let reset = if damage.untrusted {
+                None
+            } else {
+                reset(&*self.medium, keyspace, damage).ok()
+            };
             let open = match reset {
                 Some(open) => open,
                 None => create(&*self.medium, keyspace.revision(), keyspace.iter())?,
@@ -151,7 +172,10 @@ fn create<'a>(
 
 /// Opens the same file again and takes back what memory does not have. The commit also proves that the disk works.
 fn reset(medium: &dyn Medium, keyspace: &Keyspace, damage: &mut Damage) -> Result<Open, String> {
-    let disk = medium.open().map_err(|error| error.to_string())?.ok_or("metadata file is gone")?;
+    let disk = medium
+        .open()
+        .map_err(|error| error.to_string())?
+        .ok_or("metadata file is gone")?;
     let open = open_database(disk)?;
     let rows = damage.suspects.iter().map(|key| (key, keyspace.get(key)));
     let done = rewrite(&open.database, keyspace.revision(), rows);
@@ -207,10 +231,15 @@ fn stage(database: &Database, changes: &Changes) -> Result<redb::WriteTransactio
 
 fn open_database(disk: Arc<dyn Disk>) -> Result<Open, String> {
     let sync_failed = Arc::new(AtomicBool::new(false));
-    let backend = Backend { disk, sync_failed: Arc::clone(&sync_failed) };
+    let backend = Backend {
+        disk,
+        sync_failed: Arc::clone(&sync_failed),
+    };
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    let database = builder.create_with_backend(backend).map_err(|error| error.to_string())?;
+    let database = builder
+        .create_with_backend(backend)
+        .map_err(|error| error.to_string())?;
     Ok(Open { database, sync_failed })
 }
 
@@ -243,7 +272,11 @@ fn decode_head(row: &[u8]) -> Result<Revision, FormatError> {
     let mut input = Decoder::new(row);
     let found = input.u16()?;
     if found != FORMAT {
-        return Err(FormatError::Version { what: "metadata file", found, known: FORMAT });
+        return Err(FormatError::Version {
+            what: "metadata file",
+            found,
+            known: FORMAT,
+        });
     }
     let revision = Revision(input.u64()?);
     input.finish()?;

@@ -115,7 +115,11 @@ impl<'a> Group<'a> {
         let next = Revision(self.revision.0 + 1);
         let results = ops.iter().map(|op| self.execute(op, next)).collect();
         self.seal(next);
-        Ok(TxnOutcome { succeeded, revision: self.revision, results })
+        Ok(TxnOutcome {
+            succeeded,
+            revision: self.revision,
+            results,
+        })
     }
 
     /// Ends a lease: deletes its keys at one revision. Says whether the lease existed.
@@ -139,7 +143,12 @@ impl<'a> Group<'a> {
     /// What the group did.
     #[must_use]
     pub fn finish(self) -> Changes {
-        Changes { from: self.base.revision, revision: self.revision, events: self.events, ended: self.ended }
+        Changes {
+            from: self.base.revision,
+            revision: self.revision,
+            events: self.events,
+            ended: self.ended,
+        }
     }
 
     fn get(&self, key: &Bytes) -> Option<&KeyValue> {
@@ -171,7 +180,10 @@ impl<'a> Group<'a> {
         }
         let max = self.base.limits.live_bytes_max;
         if grown > 0 && self.live_bytes + grown > max {
-            return Err(Refusal::Full { live: self.live_bytes, max });
+            return Err(Refusal::Full {
+                live: self.live_bytes,
+                max,
+            });
         }
         Ok(())
     }
@@ -204,7 +216,10 @@ impl<'a> Group<'a> {
         let Some(old) = self.get(key) else { return false };
         self.live_bytes -= footprint(old);
         self.overlay.insert(key.clone(), None);
-        self.events.push(WatchEvent::Delete { key: key.clone(), revision });
+        self.events.push(WatchEvent::Delete {
+            key: key.clone(),
+            revision,
+        });
         true
     }
 

@@ -23,7 +23,10 @@ pub struct HistoryLimits {
 
 impl Default for HistoryLimits {
     fn default() -> Self {
-        Self { events_max: 16_384, bytes_max: 8 << 20 }
+        Self {
+            events_max: 16_384,
+            bytes_max: 8 << 20,
+        }
     }
 }
 
@@ -42,7 +45,13 @@ impl History {
     /// An empty history after `revision`.
     #[must_use]
     pub const fn new(limits: HistoryLimits, revision: Revision) -> Self {
-        Self { limits, revisions: VecDeque::new(), oldest: Revision(revision.0 + 1), events: 0, bytes: 0 }
+        Self {
+            limits,
+            revisions: VecDeque::new(),
+            oldest: Revision(revision.0 + 1),
+            events: 0,
+            bytes: 0,
+        }
     }
 
     /// The oldest revision whose events are all here.
@@ -68,9 +77,7 @@ impl History {
             self.bytes += footprint(&event);
             self.revisions.back_mut().expect("pushed above or before").push(event);
         }
-        while self.revisions.len() > 1
-            && (self.events > self.limits.events_max || self.bytes > self.limits.bytes_max)
-        {
+        while self.revisions.len() > 1 && (self.events > self.limits.events_max || self.bytes > self.limits.bytes_max) {
             self.forget_oldest();
         }
     }
