@@ -1,2 +1,59 @@
-//! The esker binary.
-fn main() {}
+//! The `esker` binary: reads the command line, runs the command, turns the outcome into an exit code.
+//!
+//! Owns: exit codes (0 done, 1 failed, 2 wrong arguments or configuration), the last line on stderr.
+//! Does not own: what the commands do (a module each).
+
+mod args;
+mod check_data;
+mod config;
+mod data_dir;
+mod dev;
+mod listen;
+mod logging;
+mod shutdown;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::args::{Cli, Command};
+
+/// The arguments or the configuration are wrong: trying again without changing them is pointless.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
+fn main() -> ExitCode {
+    // A task that panicked leaves the process in an unknown state; the log, not the process, keeps what matters.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::exit(1);
+    }));
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing can be done about a stderr that is gone.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Dev(args) => {
+            let options = args.into_options()?;
+            logging::install(options.log_format)?;
+            dev::run(options)
+        }
+        Command::CheckData(args) => check_data::run(&args.data_dir),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "esker", &mut script);
+            std::io::stdout().write_all(&script).context("cannot write to stdout")
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The command line as scripts rely on it: the ready line, exit codes, pages, messages. Runs the real binary.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_esker");
+const FREE_PORTS: [&str; 6] = [
+    "--kafka",
+    "127.0.0.1:0",
+    "--grpc",
+    "127.0.0.1:0",
+    "--http",
+    "127.0.0.1:0",
+];
+
+fn dev(args: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.arg("dev").args(FREE_PORTS).args(args);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ESKER_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn output(mut command: Command) -> Output {
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn last_line(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr)
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// A node that said it is ready; killed when dropped.
+struct Node {
+    child: Child,
+    ready: String,
+}
+
+impl Node {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut ready)
+            .unwrap();
+        Self { child, ready }
+    }
+
+    fn field(&self, name: &str) -> String {
+        let prefix = format!("{name}=");
+        let value = self
+            .ready
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(&prefix));
+        value
+            .unwrap_or_else(|| panic!("no {name} in {:?}", self.ready))
+            .to_owned()
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// How it ended, and what it logged.
+    fn wait(mut self) -> (ExitStatus, String) {
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap(), log)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Gone already, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: esker\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn scratch(name: &str) -> std::path::PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+#[test]
+fn a_node_says_ready_serves_its_pages_and_drains_on_sigterm() {
+    let node = Node::start(dev(&["--ephemeral"]));
+    let words: Vec<_> = node.ready.split_whitespace().collect();
+    let names: Vec<_> = words.iter().map(|word| word.split('=').next().unwrap()).collect();
+    assert_eq!(names, ["ready", "kafka", "grpc", "http", "cluster", "node"]);
+    for listener in ["kafka", "grpc", "http"] {
+        let port = node
+            .field(listener)
+            .strip_prefix("127.0.0.1:")
+            .unwrap()
+            .parse::<u16>()
+            .unwrap();
+        assert_ne!(port, 0);
+    }
+    let http = node.field("http");
+    assert!(get(&http, "/readyz").starts_with("HTTP/1.1 200 "));
+    let metrics = get(&http, "/metrics");
+    for name in [
+        "esker_store_requests_total",
+        "esker_commits_total",
+        "process_resident_memory_bytes",
+    ] {
+        assert!(metrics.contains(&format!("\n{name}")), "{name} is missing in {metrics}");
+    }
+    node.signal("TERM");
+    let (status, log) = node.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn sigint_drains_too() {
+    let node = Node::start(dev(&["--ephemeral", "--log-format", "json"]));
+    node.signal("INT");
+    let (status, log) = node.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(
+        log.lines().all(|line| line.starts_with('{') && line.ends_with('}')),
+        "{log}"
+    );
+    assert!(log.contains("\"signal\":\"SIGINT\""), "{log}");
+}
+
+#[test]
+fn a_data_directory_is_used_by_one_node_at_a_time() {
+    let dir = scratch("one-at-a-time");
+    let path = dir.to_str().unwrap();
+    let node = Node::start(dev(&["--data-dir", path]));
+    let second = output(dev(&["--data-dir", path]));
+    assert_eq!(second.status.code(), Some(1));
+    assert!(
+        last_line(&second).starts_with("error: data directory "),
+        "{}",
+        last_line(&second)
+    );
+    assert!(
+        last_line(&second).contains("is in use by another esker"),
+        "{}",
+        last_line(&second)
+    );
+    node.signal("KILL");
+    node.wait();
+    let again = Node::start(dev(&["--data-dir", path]));
+    again.signal("TERM");
+    assert_eq!(again.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_port_in_use_is_a_failure_that_names_it() {
+    let node = Node::start(dev(&["--ephemeral"]));
+    let taken = node.field("http");
+    let mut command = Command::new(BINARY);
+    command.args([
+        "dev",
+        "--ephemeral",
+        "--kafka",
+        &taken,
+        "--grpc",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+    ]);
+    let second = output(command);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(
+        last_line(&second).starts_with(&format!("error: cannot listen on --kafka {taken}: ")),
+        "{second:?}"
+    );
+}
+
+#[test]
+fn wrong_arguments_and_settings_exit_with_2() {
+    let unknown = output(dev(&["--ephemeral", "--set", "num.partition=1"]));
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        last_line(&unknown).contains("did you mean \"num.partitions\"?"),
+        "{unknown:?}"
+    );
+
+    let mut by_environment = dev(&["--ephemeral"]);
+    by_environment.env("ESKER_NUM_PARTITIONS", "none");
+    let by_environment = output(by_environment);
+    assert_eq!(by_environment.status.code(), Some(2));
+    assert!(
+        last_line(&by_environment).contains("ESKER_NUM_PARTITIONS"),
+        "{by_environment:?}"
+    );
+
+    assert_eq!(output(dev(&["--ephemeral", "--kafkas", "x"])).status.code(), Some(2));
+    assert_eq!(
+        output(dev(&["--ephemeral", "--config", "/nonexistent.toml"]))
+            .status
+            .code(),
+        Some(2)
+    );
+    assert_eq!(
+        output(dev(&["--ephemeral", "--insecure-listen", "--kafka", "nowhere"]))
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_configuration_file_is_overridden_by_environment_and_flags() {
+    let dir = scratch("config");
+    let file = dir.join("esker.toml");
+    std::fs::write(&file, "\"num.partitions\" = 0\n").unwrap();
+    let file = file.to_str().unwrap();
+    let refused = output(dev(&["--ephemeral", "--config", file]));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(last_line(&refused).contains(file), "{refused:?}");
+}
+
+#[test]
+fn version_and_completions_go_to_stdout() {
+    let mut version = Command::new(BINARY);
+    version.arg("--version");
+    assert_eq!(
+        output(version).stdout,
+        format!("esker {}\n", env!("CARGO_PKG_VERSION")).into_bytes()
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        let mut completions = Command::new(BINARY);
+        completions.args(["completions", shell]);
+        let completions = output(completions);
+        assert!(completions.status.success() && String::from_utf8_lossy(&completions.stdout).contains("data-dir"));
+    }
+}
+
+#[test]
+fn check_data_wants_a_directory_that_is_there() {
+    let mut command = Command::new(BINARY);
+    command.args(["check-data", "--data-dir", "/nonexistent/data"]);
+    let refused = output(command);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        last_line(&refused).starts_with("error: there is no data directory /nonexistent/data"),
+        "{refused:?}"
+    );
+}
