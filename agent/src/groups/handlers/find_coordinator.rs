@@ -1,0 +1,58 @@
+//! FindCoordinator: every agent coordinates the groups and transactional ids that it is asked about.
+
+use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
+use esker_kafka::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
+use esker_kafka::{ErrorCode, Str};
+
+/// First version that asks for several keys.
+const MANY_KEYS_SINCE: i16 = 4;
+
+/// An agent as this client reaches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Node id.
+    pub id: i32,
+    /// Advertised host.
+    pub host: Str,
+    /// Advertised port.
+    pub port: u16,
+}
+
+/// Answers FindCoordinator 0 to 6 with `node`, whatever the key; share groups (type 2) have no coordinator here.
+#[must_use]
+pub fn find_coordinator(request: &FindCoordinatorRequest, version: i16, node: &Node) -> FindCoordinatorResponse {
+    let answer = |key: &Str| match request.key_type {
+        0 | 1 => Coordinator {
+            key: key.clone(),
+            node_id: node.id,
+            host: node.host.clone(),
+            port: i32::from(node.port),
+            error_code: ErrorCode::None.code(),
+            error_message: None,
+        },
+        other => Coordinator {
+            key: key.clone(),
+            node_id: -1,
+            host: Str::new(),
+            port: -1,
+            error_code: ErrorCode::InvalidRequest.code(),
+            error_message: Some(Str::from(format!("there is no coordinator for keys of type {other}"))),
+        },
+    };
+    if version >= MANY_KEYS_SINCE {
+        let coordinators = request.coordinator_keys.iter().map(answer).collect();
+        return FindCoordinatorResponse {
+            coordinators,
+            ..FindCoordinatorResponse::default()
+        };
+    }
+    let one = answer(&request.key);
+    FindCoordinatorResponse {
+        error_code: one.error_code,
+        error_message: one.error_message,
+        node_id: one.node_id,
+        host: one.host,
+        port: one.port,
+        ..FindCoordinatorResponse::default()
+    }
+}

@@ -1,0 +1,133 @@
+//! OffsetDelete.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use esker_kafka::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
+use esker_kafka::messages::offset_delete_request::OffsetDeleteRequest;
+use esker_kafka::messages::offset_delete_response::{
+    OffsetDeleteResponse, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
+use esker_kafka::{ErrorCode, Reader, Str};
+use esker_model::entry::{OffsetAction, OffsetChange};
+use esker_segment::id::PartitionIndex;
+
+use super::{TopicKey, group_id, look_up};
+use crate::groups::coordinator::Coordinator;
+use crate::groups::error::GroupError;
+use crate::groups::group::{Group, State};
+use crate::groups::seams::Topic;
+
+/// Protocol type of consumers, whose subscriptions can be read.
+const CONSUMER: &str = "consumer";
+
+impl Coordinator {
+    /// Answers OffsetDelete 0.
+    pub async fn offset_delete(self: &Arc<Self>, request: &OffsetDeleteRequest) -> OffsetDeleteResponse {
+        let refuse = |error: ErrorCode| OffsetDeleteResponse {
+            error_code: error.code(),
+            ..OffsetDeleteResponse::default()
+        };
+        let id = group_id(&request.group_id);
+        let known = self.describe(&id).is_some();
+        if !known {
+            match self.parts().offsets.fetch_all(&id).await {
+                Ok(offsets) if offsets.is_empty() => return refuse(ErrorCode::GroupIdNotFound),
+                Ok(_) => {}
+                Err(error) => return refuse(error.commit_code()),
+            }
+        }
+        let keys: Vec<TopicKey<'_>> = request.topics.iter().map(|topic| TopicKey::Name(&topic.name)).collect();
+        let found = look_up(&self.parts().topics, &keys).await;
+        if !found.certain {
+            return refuse(ErrorCode::CoordinatorLoadInProgress);
+        }
+        let mut answers = Vec::new();
+        let queued = self.delete_offsets(&id, |group| {
+            let subscribed = group.map_or(Ok(BTreeSet::new()), subscribed_topics)?;
+            let (changes, codes) = plan(request, &found.topics, &subscribed);
+            answers = codes;
+            Ok(changes)
+        });
+        match queued {
+            Err(refusal) => return refuse(refusal.code()),
+            Ok(queued) => {
+                if let Err(error) = queued.await {
+                    return refuse(error.commit_code());
+                }
+            }
+        }
+        OffsetDeleteResponse {
+            topics: answers,
+            ..OffsetDeleteResponse::default()
+        }
+    }
+}
+
+/// What the members read: these offsets must stay. Groups whose metadata is not ours to read must be empty.
+fn subscribed_topics(group: &Group) -> Result<BTreeSet<Str>, GroupError> {
+    match group.state() {
+        State::Empty => return Ok(BTreeSet::new()),
+        State::Dead => return Err(GroupError::NoSuchGroup),
+        State::PreparingRebalance | State::CompletingRebalance | State::Stable => {}
+    }
+    if group
+        .protocol_type()
+        .is_none_or(|protocol_type| protocol_type.as_str() != CONSUMER)
+    {
+        return Err(GroupError::NotEmpty);
+    }
+    let subscriptions = group
+        .subscriptions()
+        .map(|metadata| topics_of(metadata).ok_or(GroupError::NotEmpty));
+    let subscriptions: Vec<Vec<Str>> = subscriptions.collect::<Result<_, _>>()?;
+    Ok(subscriptions.into_iter().flatten().collect())
+}
+
+/// The topics of a subscription; `None` if it cannot be read.
+fn topics_of(metadata: Bytes) -> Option<Vec<Str>> {
+    let mut reader = Reader::new(metadata);
+    let version = reader.i16().ok()?.min(ConsumerProtocolSubscription::VERSION_MAX);
+    let subscription = ConsumerProtocolSubscription::decode(&mut reader, version).ok()?;
+    Some(subscription.topics)
+}
+
+fn plan(
+    request: &OffsetDeleteRequest,
+    found: &[Option<Topic>],
+    subscribed: &BTreeSet<Str>,
+) -> (Vec<OffsetChange>, Vec<OffsetDeleteResponseTopic>) {
+    let mut changes = Vec::new();
+    let topics = request.topics.iter().zip(found).map(|(topic, found)| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let mut delete = || {
+                if subscribed.contains(&topic.name) {
+                    return Err(ErrorCode::GroupSubscribedToTopic);
+                }
+                let found = found.as_ref().ok_or(ErrorCode::UnknownTopicOrPartition)?;
+                let index = u32::try_from(partition.partition_index)
+                    .ok()
+                    .filter(|index| *index < found.partitions);
+                let index = PartitionIndex(index.ok_or(ErrorCode::UnknownTopicOrPartition)?);
+                changes.push(OffsetChange {
+                    topic: found.id,
+                    partition: index,
+                    action: OffsetAction::Delete,
+                });
+                Ok(())
+            };
+            let error = delete().err().unwrap_or(ErrorCode::None);
+            OffsetDeleteResponsePartition {
+                partition_index: partition.partition_index,
+                error_code: error.code(),
+            }
+        });
+        OffsetDeleteResponseTopic {
+            name: topic.name.clone(),
+            partitions: partitions.collect(),
+        }
+    });
+    let topics = topics.collect();
+    (changes, topics)
+}
