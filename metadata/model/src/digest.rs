@@ -9,7 +9,7 @@ use esker_segment::id::{Offset, ProducerEpoch, TopicPartition};
 use esker_segment::wire::Encoder;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, TxnOutcome};
 use crate::fold::CommitPosition;
 use crate::verdict::{
     BatchVerdict, EntryVerdict, FenceVerdict, GrowVerdict, IdsVerdict, InvalidTxn, OffsetRefusal, OffsetsVerdict,
@@ -155,8 +155,13 @@ impl DigestInput {
 
     fn txn_end(&mut self, end: &TxnEndVerdict) {
         match end {
-            TxnEndVerdict::Ended { markers, offsets } => {
+            TxnEndVerdict::Ended {
+                outcome,
+                markers,
+                offsets,
+            } => {
                 self.tagged(0, i64::from(*offsets));
+                self.tag(u8::from(*outcome == TxnOutcome::Commit));
                 markers.iter().for_each(|marker| self.marker(*marker));
             }
             TxnEndVerdict::Fenced {

@@ -39,6 +39,8 @@ pub mod fold;
 pub mod group;
 mod partition;
 mod producer;
+pub mod recent;
+pub mod state;
 mod topic;
 pub mod unmerged;
 pub mod verdict;

@@ -46,7 +46,7 @@ pub(crate) struct Partition {
     /// Incarnation in which the partition was created.
     pub(crate) first_epoch: IncarnationNumber,
     /// Incarnations that began after the partition was created, and its high watermark then.
-    pub(crate) epochs: Option<Box<Vec<(IncarnationNumber, Offset)>>>,
+    pub(crate) epochs: Vec<(IncarnationNumber, Offset)>,
     pub(crate) unmerged: Unmerged,
 }
 
@@ -123,7 +123,7 @@ impl Partition {
     /// A new incarnation begins.
     pub(crate) fn begin_epoch(&mut self, incarnation: IncarnationNumber) {
         let start = self.high_watermark;
-        let epochs = self.epochs.get_or_insert_default();
+        let epochs = &mut self.epochs;
         // An epoch in which nothing was written is not worth a line.
         if epochs.last().is_some_and(|(_, last)| *last == start) {
             epochs.pop();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use esker_segment::id::{IncarnationNumber, LogIndex, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 use esker_segment::name::SegmentName;
 
-use crate::entry::{SegmentEntry, TxnOutcome};
+use crate::entry::TxnOutcome;
 
 /// Bytes of the batch that holds a transaction marker: a header of 61 bytes and one control record of 17.
 pub const MARKER_BYTES: u32 = 78;
@@ -208,26 +208,8 @@ impl Sources {
         id
     }
 
-    /// Adds the segment of an entry.
-    pub(crate) fn add_segment(&mut self, entry: &SegmentEntry, log_index: LogIndex) -> SourceId {
-        let zone = self.zone(&entry.zone);
-        self.add(Source::Segment(SegmentInfo {
-            name: entry.name,
-            bytes: entry.bytes,
-            content_hash: entry.content_hash,
-            zone,
-            confirmed: entry.confirmed,
-            log_index,
-        }))
-    }
-
-    /// Adds the segment of an index object.
-    pub(crate) fn add_info(&mut self, info: SegmentInfo) -> SourceId {
-        let zone = self.zone(&info.zone);
-        self.add(Source::Segment(SegmentInfo { zone, ..info }))
-    }
-
-    fn zone(&mut self, zone: &str) -> Arc<str> {
+    /// The one copy of a zone's name.
+    pub(crate) fn zone(&mut self, zone: &str) -> Arc<str> {
         if let Some(known) = self.zones.get(zone) {
             return Arc::clone(known);
         }

@@ -7,6 +7,8 @@ use esker_segment::id::{
     IncarnationNumber, LogIndex, Offset, ProducerEpoch, ProducerId, Sequence, TopicId, TopicPartition,
 };
 
+use crate::entry::TxnOutcome;
+
 /// What one commit did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -113,6 +115,8 @@ pub enum InvalidTxn {
 pub enum TxnEndVerdict {
     /// Everything open for the producer ended here.
     Ended {
+        /// How: as the entry says, but always an abort when what was open is of an older epoch.
+        outcome: TxnOutcome,
         /// Partitions that took a marker, sorted, and its offset.
         markers: Vec<(TopicPartition, Offset)>,
         /// Committed offsets that took effect, or were dropped.

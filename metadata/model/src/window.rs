@@ -154,6 +154,36 @@ impl Window {
         }
     }
 
+    /// Takes the content of a checkpoint, batches newest first; `false` when it cannot be.
+    pub(crate) fn restore(
+        &mut self,
+        epoch: ProducerEpoch,
+        next: Sequence,
+        touched: LogIndex,
+        batches: &[WindowBatch],
+    ) -> bool {
+        let possible = epoch.0 >= 0 && next.0 >= 0 && touched.0 <= TOUCHED_MAX && batches.len() <= WINDOW_BATCHES;
+        let Some(newest) = batches.first().filter(|_| possible) else {
+            return false;
+        };
+        (self.base, self.next_sequence, self.epoch) = (split(newest.base.0.cast_unsigned()), next.0, epoch.0);
+        for (at, pair) in batches.windows(2).enumerate() {
+            let gap = pair[0].base.0.checked_sub(pair[1].base.0);
+            let Some(gap) = gap
+                .and_then(|gap| u32::try_from(gap).ok())
+                .filter(|gap| *gap >= pair[1].records)
+            else {
+                return false;
+            };
+            self.gaps[at] = gap;
+        }
+        for (at, batch) in batches.iter().enumerate() {
+            self.records[at] = batch.records;
+        }
+        self.set(batches.len(), touched);
+        true
+    }
+
     /// Notes a stored batch.
     pub(crate) fn push(&mut self, epoch: ProducerEpoch, first: Sequence, batch: WindowBatch, at: LogIndex) {
         let last_base = join(self.base).cast_signed();

@@ -313,11 +313,7 @@ impl Fold {
 
 /// Epochs with the offset at which each began.
 fn epochs(partition: &Partition) -> impl Iterator<Item = (IncarnationNumber, Offset)> {
-    let later = partition.epochs.iter().flat_map(|epochs| epochs.iter().copied());
-    let first = (partition.first_epoch, Offset(0));
-    let replaced = partition
-        .epochs
-        .as_ref()
-        .is_some_and(|epochs| epochs.first().is_some_and(|(_, at)| *at == first.1));
-    (!replaced).then_some(first).into_iter().chain(later)
+    let replaced = partition.epochs.first().is_some_and(|(_, start)| *start == Offset(0));
+    let first = (!replaced).then_some((partition.first_epoch, Offset(0)));
+    first.into_iter().chain(partition.epochs.iter().copied())
 }

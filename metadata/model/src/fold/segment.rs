@@ -12,7 +12,7 @@ use crate::entry::{Limits, SegmentEntry};
 use crate::partition::Partition;
 use crate::producer::{EpochCheck, Producers};
 use crate::topic::Topic;
-use crate::unmerged::{Placed, SourceId, Sources};
+use crate::unmerged::{Placed, SegmentInfo, Source, SourceId, Sources};
 use crate::verdict::{BatchVerdict, EntryVerdict, InvalidTxn};
 use crate::window::{Window, WindowBatch, WindowCheck, WindowTable};
 
@@ -41,7 +41,15 @@ impl Fold {
         if end > segment.bytes || segment.bytes > u64::from(u32::MAX) {
             return EntryVerdict::Rejected;
         }
-        let source = self.sources.add_segment(segment, self.index);
+        let zone = self.sources.zone(&segment.zone);
+        let source = self.sources.add(Source::Segment(SegmentInfo {
+            name: segment.name,
+            bytes: segment.bytes,
+            content_hash: segment.content_hash,
+            zone,
+            confirmed: segment.confirmed,
+            log_index: self.index,
+        }));
         let mut appender = Appender {
             producers: &mut self.producers,
             windows: &mut self.windows,

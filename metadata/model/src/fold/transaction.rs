@@ -33,7 +33,9 @@ impl Fold {
         producer.ended_at = self.index;
         producer.touched = self.index;
         let Some(open) = producer.open.take() else {
+            let outcome = end.outcome;
             return TxnEndVerdict::Ended {
+                outcome,
                 markers: Vec::new(),
                 offsets: 0,
             };
@@ -53,7 +55,11 @@ impl Fold {
                 self.groups.commit(&group, at, commit, self.index);
             }
         }
-        TxnEndVerdict::Ended { markers, offsets }
+        TxnEndVerdict::Ended {
+            outcome,
+            markers,
+            offsets,
+        }
     }
 
     /// One offset in each partition of the transaction.

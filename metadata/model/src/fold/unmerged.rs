@@ -1,13 +1,18 @@
 //! Where to read what is not merged yet.
 //!
-//! Owns: the read API of the unmerged index, dropping what was merged, export and import for index objects.
+//! Owns: the read API of the unmerged index, dropping what was merged, the dump of the index, import of index objects.
 //! Does not own: offsets below the first unmerged one (manifests).
 
+use esker_segment::checkpoint::{IndexObject, IndexedSegment, IndexedTxnEnd};
 use esker_segment::id::{LogIndex, Offset, Timestamp, TopicPartition};
 use esker_segment::name::SegmentName;
 
 use super::Fold;
-use crate::unmerged::{Location, Placed, Source, Sources, UnmergedBatch, UnmergedEntry, UnmergedStats};
+use crate::entry::TxnOutcome;
+use crate::unmerged::{
+    Location, MARKER_BYTES, MarkerInfo, Placed, SegmentInfo, Source, SourceId, Sources, UnmergedBatch, UnmergedEntry,
+    UnmergedStats,
+};
 
 fn locate<'a>(placed: &Placed, sources: &'a Sources) -> Location<'a> {
     Location {
@@ -83,8 +88,7 @@ impl Fold {
         self.sources.dead()
     }
 
-    /// What commits above `after`, up to `through`, brought and is still alive, in log order: the content of an index
-    /// object.
+    /// What commits above `after`, up to `through`, brought and is still alive, in log order.
     #[must_use]
     pub fn export_unmerged(&self, after: LogIndex, through: LogIndex) -> Vec<UnmergedEntry> {
         let mut batches = Vec::new();
@@ -105,35 +109,111 @@ impl Fold {
         self.sources.group(batches)
     }
 
-    /// Takes an entry of an index object back in. Entries must come in log order, before anything newer is applied; what
-    /// was trimmed or deleted since is left out.
-    pub fn import_unmerged(&mut self, entry: &UnmergedEntry) {
-        let source = match &entry.source {
-            Source::Segment(segment) => self.sources.add_info(segment.clone()),
-            Source::Marker(marker) => self.sources.add(Source::Marker(*marker)),
-        };
-        for batch in &entry.batches {
-            let Some(partition) = self.topics.partition_mut(batch.partition) else {
+    /// Takes an index object back in, after the state was loaded and before anything newer is applied. Objects must come
+    /// in log order. What was trimmed or deleted since is left out, and what the root says is merged.
+    pub fn import_index(&mut self, object: &IndexObject, merged_through: LogIndex) {
+        let segments = object
+            .segments
+            .iter()
+            .map(|segment| (segment.log_index, Imported::Segment(segment)));
+        let ends = object.txn_ends.iter().map(|end| (end.log_index, Imported::TxnEnd(end)));
+        let mut all: Vec<_> = segments
+            .chain(ends)
+            .filter(|(index, _)| *index > merged_through)
+            .collect();
+        all.sort_by_key(|(index, _)| *index);
+        for commit in all.chunk_by(|one, next| one.0 == next.0) {
+            let mut batches: Vec<(TopicPartition, Placed)> = Vec::new();
+            let mut added = Vec::new();
+            for (_, imported) in commit {
+                added.push(match imported {
+                    Imported::Segment(segment) => self.import_segment(segment, &mut batches),
+                    Imported::TxnEnd(end) => self.import_txn_end(end, &mut batches),
+                });
+            }
+            // Entries of one commit interleave in a partition; its offsets say how.
+            batches.sort_by_key(|(at, placed)| (*at, placed.base));
+            batches.into_iter().for_each(|(at, placed)| self.import(at, placed));
+            added.into_iter().for_each(|source| self.sources.drop_unused(source));
+        }
+    }
+
+    fn import_segment(&mut self, segment: &IndexedSegment, batches: &mut Vec<(TopicPartition, Placed)>) -> SourceId {
+        let zone = self.sources.zone(&segment.zone);
+        let source = self.sources.add(Source::Segment(SegmentInfo {
+            name: segment.name,
+            bytes: segment.length_bytes,
+            content_hash: segment.content_hash,
+            zone,
+            confirmed: segment.confirmed,
+            log_index: segment.log_index,
+        }));
+        for (at, place, meta, base) in segment.stored() {
+            let Ok(position) = u32::try_from(place.position) else {
                 continue;
             };
-            let placed = Placed {
-                base: batch.base,
-                max_timestamp: batch.max_timestamp,
-                records: batch.records,
-                bytes: batch.bytes,
-                position: batch.position,
-                source,
-            };
-            let next = partition
-                .unmerged
-                .end()
-                .unwrap_or(partition.log_start)
-                .max(partition.log_start);
-            let fits = placed.end() > next && placed.end() <= partition.high_watermark;
-            if fits {
-                partition.unmerged.push(placed, &mut self.sources);
-            }
+            let (records, bytes, max_timestamp) = (meta.records, meta.bytes, meta.max_timestamp);
+            batches.push((
+                at,
+                Placed {
+                    base,
+                    max_timestamp,
+                    records,
+                    bytes,
+                    position,
+                    source,
+                },
+            ));
         }
-        self.sources.drop_unused(source);
+        source
     }
+
+    fn import_txn_end(&mut self, end: &IndexedTxnEnd, batches: &mut Vec<(TopicPartition, Placed)>) -> SourceId {
+        // All markers of an end were written in one incarnation, which every partition remembers.
+        let epoch = end
+            .markers
+            .iter()
+            .find_map(|(at, offset)| self.leader_epoch_at(*at, *offset));
+        let source = self.sources.add(Source::Marker(MarkerInfo {
+            producer: end.producer,
+            epoch: end.epoch,
+            outcome: if end.committed {
+                TxnOutcome::Commit
+            } else {
+                TxnOutcome::Abort
+            },
+            timestamp: end.timestamp,
+            incarnation: epoch.unwrap_or(self.incarnation),
+            log_index: end.log_index,
+        }));
+        batches.extend(end.markers.iter().map(|(at, base)| {
+            (
+                *at,
+                Placed {
+                    base: *base,
+                    max_timestamp: end.timestamp,
+                    records: 1,
+                    bytes: MARKER_BYTES,
+                    position: 0,
+                    source,
+                },
+            )
+        }));
+        source
+    }
+
+    fn import(&mut self, at: TopicPartition, placed: Placed) {
+        let Some(partition) = self.topics.partition_mut(at) else {
+            return;
+        };
+        let in_order = partition.unmerged.end().is_none_or(|end| placed.base >= end);
+        if in_order && placed.end() > partition.log_start && placed.end() <= partition.high_watermark {
+            partition.unmerged.push(placed, &mut self.sources);
+        }
+    }
+}
+
+enum Imported<'a> {
+    Segment(&'a IndexedSegment),
+    TxnEnd(&'a IndexedTxnEnd),
 }
