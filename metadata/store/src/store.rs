@@ -136,6 +136,15 @@ pub struct Txn {
     pub otherwise: Vec<Op>,
 }
 
+impl Txn {
+    /// The same with one more condition.
+    #[must_use]
+    pub fn also_compare(mut self, compare: Compare) -> Self {
+        self.compares.push(compare);
+        self
+    }
+}
+
 /// The answer to one operation, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpResult {
@@ -145,6 +154,26 @@ pub enum OpResult {
     Delete(bool),
     /// What the key holds.
     Get(Option<KeyValue>),
+}
+
+impl OpResult {
+    /// What a read found.
+    #[must_use]
+    pub fn into_get(self) -> Option<KeyValue> {
+        match self {
+            Self::Get(found) => found,
+            Self::Put(_) | Self::Delete(_) => None,
+        }
+    }
+
+    /// What a put replaced.
+    #[must_use]
+    pub fn into_replaced(self) -> Option<KeyValue> {
+        match self {
+            Self::Put(replaced) => replaced,
+            Self::Get(_) | Self::Delete(_) => None,
+        }
+    }
 }
 
 /// What a transaction did.

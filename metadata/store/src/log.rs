@@ -1,0 +1,21 @@
+//! The commit log over the coordination store: one order of commits for the whole cluster.
+//!
+//! Owns: cluster bootstrap, sessions, the committer (each commit applies at most once, whatever happens), the follower
+//! (each commit once and in order, whatever the watch does), the read barrier, checkpoints and truncation.
+//! Does not own: what records mean (`esker-model`), what a checkpoint holds (the agent).
+
+mod backoff;
+mod bootstrap;
+mod checkpoint;
+mod committer;
+mod follower;
+mod position;
+mod session;
+
+pub use backoff::Backoff;
+pub use bootstrap::{Cluster, bootstrap};
+pub use checkpoint::{HistoryKept, PublishedRoot, RootOutcome, Truncated, Truncation, publish_root, read_root};
+pub use committer::{Commit, CommitResult, Committer, CommitterSettings, Pending, SubmitError};
+pub use follower::{AppliedCommit, FollowEnd, Follower, FollowerSettings, LogSink, SinkError};
+pub use position::{LogHandle, LogPosition};
+pub use session::{Session, SessionError};

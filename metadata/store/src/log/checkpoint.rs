@@ -1,0 +1,231 @@
+//! Publishing checkpoints, and removing what they make superfluous.
+//!
+//! Owns: the compare that publishes a root, truncation, compaction of the store's history.
+//! Does not own: what a checkpoint holds and when there is one.
+//!
+//! Invariants: a record is removed only while a root at or above it is published, oldest first.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use esker_segment::id::LogIndex;
+use tokio::time::Instant;
+
+use super::backoff::{Backoff, definite};
+use super::bootstrap::Cluster;
+use super::position::{LiveRecord, LogHandle};
+use crate::keys::record;
+use crate::keys::root::{self, Root};
+use crate::store::{Compare, KeyRange, KeyValue, MetadataError, Op, OpResult, Revision, Txn};
+
+/// Records that one transaction removes.
+const TRUNCATE_MAX: usize = 100;
+/// Attempts of one transaction.
+const ATTEMPTS: u32 = 5;
+/// How much history of the store is kept, at least.
+const HISTORY_KEPT: Duration = Duration::from_secs(5 * 60);
+/// Samples of the revision, so that the one of five minutes ago is known.
+const SAMPLES_MAX: usize = 600;
+
+/// A root that stands in the store, or stood there once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedRoot {
+    /// The root.
+    pub root: Root,
+    /// Revision at which it was published.
+    pub revision: Revision,
+}
+
+/// What came of publishing a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootOutcome {
+    /// It is the root now.
+    Published(Box<PublishedRoot>),
+    /// Someone else has published one meanwhile.
+    Raced,
+    /// The caller does not lead any more.
+    NotLeading,
+}
+
+/// Reads the root.
+///
+/// # Errors
+/// The store does not answer, or the root is damaged.
+pub async fn read_root(cluster: &Cluster) -> Result<Option<PublishedRoot>, MetadataError> {
+    let snapshot = cluster.store.snapshot(vec![KeyRange::Key(root::KEY)]).await?;
+    let found = snapshot.ranges.into_iter().flatten().next();
+    found.as_ref().map(published).transpose()
+}
+
+fn published(kv: &KeyValue) -> Result<PublishedRoot, MetadataError> {
+    let root =
+        Root::decode(&kv.value).map_err(|error| MetadataError::Failed(format!("root cannot be read: {error}")))?;
+    Ok(PublishedRoot {
+        root,
+        revision: kv.mod_revision,
+    })
+}
+
+/// Publishes a root in place of the one that was seen at a revision (`None`: there was none), under the condition that
+/// the caller still leads.
+///
+/// # Errors
+/// `Unknown`: it may have been published; read the root again before anything else.
+pub async fn publish_root(
+    cluster: &Cluster,
+    seen: Option<Revision>,
+    leading: Compare,
+    root: Root,
+) -> Result<RootOutcome, MetadataError> {
+    let unmoved = match seen {
+        Some(revision) => Compare::ModRevision(root::KEY, revision),
+        None => Compare::Absent(root::KEY),
+    };
+    let leader_key = leading.key().clone();
+    let value = root.encode();
+    let txn = Txn {
+        compares: vec![unmoved, leading.clone(), cluster.unchanged()],
+        then: vec![Op::put(root::KEY, value.clone())],
+        otherwise: vec![Op::Get(root::KEY), Op::Get(leader_key)],
+    };
+    let outcome = definite(&*cluster.store, &txn, ATTEMPTS, Backoff::new(root.index.0)).await?;
+    if outcome.succeeded {
+        return Ok(RootOutcome::Published(PublishedRoot {
+            root,
+            revision: outcome.revision,
+        }));
+    }
+    let mut results = outcome.results.into_iter().map(OpResult::into_get);
+    let (found, leader) = (results.next().flatten(), results.next().flatten());
+    // An attempt whose answer was lost: objects are never written twice, so an equal root is ours.
+    if let Some(found) = found.filter(|kv| kv.value == value) {
+        return Ok(RootOutcome::Published(PublishedRoot {
+            root,
+            revision: found.mod_revision,
+        }));
+    }
+    Ok(if leading.holds(leader.as_ref()) {
+        RootOutcome::Raced
+    } else {
+        RootOutcome::NotLeading
+    })
+}
+
+/// What truncation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truncated {
+    /// So many records are gone; nothing at or below the root is left.
+    Done {
+        /// How many.
+        records: usize,
+    },
+    /// The root is not the one that was named any more.
+    RootMoved,
+}
+
+/// How much history [`Truncation`] keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryKept(pub Duration);
+
+impl Default for HistoryKept {
+    fn default() -> Self {
+        Self(HISTORY_KEPT)
+    }
+}
+
+/// Removes what checkpoints have made superfluous. Held by the process that leads; a new leader begins with a new one.
+#[derive(Debug)]
+pub struct Truncation {
+    log: LogHandle,
+    kept: HistoryKept,
+    samples: VecDeque<(Instant, Revision)>,
+}
+
+impl Truncation {
+    /// A truncation that knows of no past revisions yet.
+    #[must_use]
+    pub const fn new(log: LogHandle, kept: HistoryKept) -> Self {
+        Self {
+            log,
+            kept,
+            samples: VecDeque::new(),
+        }
+    }
+
+    /// Removes the records at or below the root, oldest first, at most 100 in one transaction.
+    ///
+    /// # Errors
+    /// The store. Running it again is always safe.
+    pub async fn truncate(&mut self, root: &PublishedRoot) -> Result<Truncated, MetadataError> {
+        let mut records = 0;
+        loop {
+            let oldest = self.oldest(root.root.index);
+            if oldest.is_empty() {
+                return Ok(Truncated::Done { records });
+            }
+            let txn = Txn {
+                compares: vec![
+                    Compare::ModRevision(root::KEY, root.revision),
+                    self.log.cluster().unchanged(),
+                ],
+                then: oldest
+                    .iter()
+                    .map(|live| Op::Delete(record::key(live.session, live.number)))
+                    .collect(),
+                otherwise: Vec::new(),
+            };
+            let store = &self.log.cluster().store;
+            let outcome = definite(&**store, &txn, ATTEMPTS, Backoff::new(root.root.index.0)).await?;
+            if !outcome.succeeded {
+                return Ok(Truncated::RootMoved);
+            }
+            records += oldest.len();
+            let last = oldest.last().map_or(LogIndex(0), |live| live.index);
+            self.log.shared().live(|live| live.retain(|record| record.index > last));
+            self.sample(outcome.revision);
+        }
+    }
+
+    /// Lets the store forget what is older than the history to be kept. Does nothing while the process has not led for
+    /// that long.
+    ///
+    /// # Errors
+    /// The store. Running it again is always safe.
+    pub async fn compact(&mut self) -> Result<(), MetadataError> {
+        let now = Instant::now();
+        let mut old = None;
+        while let Some((at, revision)) = self.samples.front() {
+            if now.duration_since(*at) < self.kept.0 {
+                break;
+            }
+            old = Some(*revision);
+            self.samples.pop_front();
+        }
+        match old {
+            Some(revision) => self.log.cluster().store.compact(revision).await,
+            None => Ok(()),
+        }
+    }
+
+    fn oldest(&self, through: LogIndex) -> Vec<LiveRecord> {
+        self.log.shared().live(|live| {
+            live.iter()
+                .take_while(|record| record.index <= through)
+                .take(TRUNCATE_MAX)
+                .copied()
+                .collect()
+        })
+    }
+
+    /// Remembers when a revision was reached, at most once a second.
+    fn sample(&mut self, revision: Revision) {
+        let now = Instant::now();
+        let fresh = self
+            .samples
+            .back()
+            .is_some_and(|(at, _)| now.duration_since(*at) < Duration::from_secs(1));
+        if !fresh && self.samples.len() < SAMPLES_MAX {
+            self.samples.push_back((now, revision));
+        }
+    }
+}
