@@ -90,19 +90,19 @@ pub async fn publish_root(
     };
     let outcome = definite(&*cluster.store, &txn, ATTEMPTS, Backoff::new(root.index.0)).await?;
     if outcome.succeeded {
-        return Ok(RootOutcome::Published(PublishedRoot {
+        return Ok(RootOutcome::Published(Box::new(PublishedRoot {
             root,
             revision: outcome.revision,
-        }));
+        })));
     }
     let mut results = outcome.results.into_iter().map(OpResult::into_get);
     let (found, leader) = (results.next().flatten(), results.next().flatten());
     // An attempt whose answer was lost: objects are never written twice, so an equal root is ours.
     if let Some(found) = found.filter(|kv| kv.value == value) {
-        return Ok(RootOutcome::Published(PublishedRoot {
+        return Ok(RootOutcome::Published(Box::new(PublishedRoot {
             root,
             revision: found.mod_revision,
-        }));
+        })));
     }
     Ok(if leading.holds(leader.as_ref()) {
         RootOutcome::Raced
