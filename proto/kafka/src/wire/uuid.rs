@@ -82,7 +82,7 @@ impl fmt::Display for Uuid {
 
 impl fmt::Debug for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        write!(f, "Uuid({self})")
     }
 }
 

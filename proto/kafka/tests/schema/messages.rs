@@ -4,6 +4,7 @@ use super::Entry;
 use esker_kafka::messages as m;
 
 /// All of them, in name order.
+#[allow(clippy::too_many_lines, reason = "one line per message")]
 pub fn all() -> Vec<Entry> {
     vec![
         Entry::of::<m::AddOffsetsToTxnRequest>(),

@@ -1,0 +1,165 @@
+//! `cargo xtask ci`: everything that has to hold, one step after the other. It is also how the tests are run.
+//!
+//! Owns: the list of steps, the table and the closing line `N passed, N failed`.
+//! Does not own: what the steps check, or getting what they need (each step gets its own).
+//!
+//! Invariants: a step that fails does not hide the next; a step that could not run has failed.
+
+mod outcome;
+mod runner;
+
+use std::io::Write as _;
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
+
+use self::outcome::{Outcome, Report};
+
+/// One thing that has to hold.
+struct Step {
+    name: &'static str,
+    /// What it is for, in a few words.
+    about: &'static str,
+    commands: &'static [&'static [&'static str]],
+    /// A step whose failure makes this one pointless.
+    needs: Option<&'static str>,
+}
+
+/// In order: what fails fast comes first. A new kind of test is a new line here.
+const STEPS: &[Step] = &[
+    Step {
+        name: "format",
+        about: "rustfmt",
+        commands: &[&["cargo", "fmt", "--all", "--check"]],
+        needs: None,
+    },
+    Step {
+        name: "codegen",
+        about: "generated code is current",
+        commands: &[&["xtask", "codegen", "--check"]],
+        needs: None,
+    },
+    Step {
+        name: "tidy",
+        about: "rules of the house",
+        commands: &[&["xtask", "tidy"]],
+        needs: None,
+    },
+    Step {
+        name: "deny",
+        about: "licences, bans and sources of dependencies",
+        commands: &[
+            &["get-cargo-deny"],
+            &["cargo", "deny", "--locked", "check", "licenses", "bans", "sources"],
+        ],
+        needs: None,
+    },
+    Step {
+        name: "clippy",
+        about: "lints, warnings are errors",
+        commands: &[&[
+            "cargo",
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]],
+        needs: None,
+    },
+    Step {
+        name: "test",
+        about: "unit and integration tests",
+        commands: &[&["cargo", "test", "--locked", "--workspace", "--no-fail-fast"]],
+        needs: None,
+    },
+    Step {
+        name: "release",
+        about: "the binary as it ships",
+        commands: &[&["cargo", "build", "--locked", "--release", "--package", "esker"]],
+        needs: None,
+    },
+    Step {
+        name: "clients",
+        about: "stock Kafka clients, kill -9, bad input",
+        commands: &[&["tests/clients/run"]],
+        needs: Some("release"),
+    },
+];
+
+/// Runs the named steps, or all.
+pub(crate) fn run(args: &[&str]) -> Result<()> {
+    if args == ["--list"] {
+        let lines: Vec<_> = STEPS
+            .iter()
+            .map(|step| format!("{:<10} {}\n", step.name, step.about))
+            .collect();
+        return Ok(std::io::stdout().write_all(lines.concat().as_bytes())?);
+    }
+    if let Some(unknown) = args.iter().find(|arg| STEPS.iter().all(|step| step.name != **arg)) {
+        bail!("there is no step {unknown:?}; `cargo xtask ci --list` lists them");
+    }
+    let chosen = STEPS.iter().filter(|step| args.is_empty() || args.contains(&step.name));
+    let report = run_steps(chosen);
+    std::io::stdout().write_all(report.to_string().as_bytes())?;
+    ensure!(report.all_passed(), "some steps failed");
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a chore may read the clock")]
+fn run_steps<'a>(steps: impl Iterator<Item = &'a Step>) -> Report {
+    let mut report = Report::default();
+    for step in steps {
+        let began = Instant::now();
+        let outcome = match step.needs {
+            Some(needed) if report.has_failed(needed) => Outcome::not_run(needed),
+            Some(_) | None => runner::run_all(step.name, step.commands),
+        };
+        report.add(step.name, outcome, began.elapsed());
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_need_only_earlier_ones() {
+        for (at, step) in STEPS.iter().enumerate() {
+            if let Some(needed) = step.needs {
+                assert!(
+                    STEPS[..at].iter().any(|earlier| earlier.name == needed),
+                    "{}",
+                    step.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_step_is_refused() {
+        assert!(run(&["tests"]).is_err());
+    }
+
+    #[test]
+    fn a_failed_step_fails_what_needs_it_and_nothing_else() {
+        let step = |name, commands, needs| Step {
+            name,
+            about: "",
+            commands,
+            needs,
+        };
+        let steps = [
+            step("a", &[&["false"] as &[_]] as &[_], None),
+            step("b", &[&["true"]], Some("a")),
+            step("c", &[&["true"]], None),
+        ];
+        let report = run_steps(steps.iter());
+        assert!(report.has_failed("a") && report.has_failed("b") && !report.has_failed("c"));
+        assert!(!report.all_passed());
+        assert!(report.to_string().ends_with("\n1 passed, 2 failed\n"), "{report}");
+    }
+}
