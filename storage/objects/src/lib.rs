@@ -3,4 +3,6 @@
 //! Owns: the `ObjectStore` seam (`store`), its implementations and stack, the write-ahead buffer, the cache.
 //! Does not own: formats (`esker-segment`), commits (`esker-metadata`).
 
+pub mod bucket;
+pub mod directory;
 pub mod store;

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use esker_segment::name::{ClusterId, ObjectName};
 
 /// Key of an object: `/`-separated, written once, never reused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +18,20 @@ pub struct ObjectKey(pub String);
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl ObjectKey {
+    /// The key of an object of a cluster.
+    #[must_use]
+    pub fn of(cluster: &ClusterId, name: &ObjectName) -> Self {
+        Self(name.key(cluster))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -53,6 +68,24 @@ pub enum StoreError {
         /// What the store said.
         reason: String,
     },
+}
+
+impl StoreError {
+    /// `Failed`, for this reason.
+    pub fn failed(key: &ObjectKey, reason: impl fmt::Display) -> Self {
+        Self::Failed {
+            key: key.clone(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// `Unknown`, for this reason.
+    pub fn unknown(key: &ObjectKey, reason: impl fmt::Display) -> Self {
+        Self::Unknown {
+            key: key.clone(),
+            reason: reason.to_string(),
+        }
+    }
 }
 
 /// A bucket.

@@ -1,0 +1,293 @@
+//! A local directory as a bucket.
+//!
+//! Owns: files named by keys under one root; a staging directory `.staging` beside them.
+//! Does not own: who else uses the directory: several processes may, nothing is locked.
+//!
+//! Invariants: a file under a key is complete whenever a living process sees it (staged, then renamed). When `create`
+//! returns, the file and every directory entry on the way to it are on disk (LOG-3), unless durability is off. What a crash
+//! leaves under a key that was never acknowledged may be torn: nothing refers to it.
+//! docs/decisions/0010-local-directory-by-hand.md says why this is not the `object_store` crate's.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::bucket::beyond_end;
+use crate::store::{ObjectKey, ObjectMeta, ObjectStore, StoreError};
+
+mod listing;
+#[cfg(test)]
+mod tests;
+
+const STAGING: &str = ".staging";
+/// Staged files this much older than the newest one are left-overs of a crash.
+const STALE_AFTER_SECONDS: u64 = 3600;
+
+/// When a write is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When file and directories are on disk.
+    Fsync,
+    /// When the operating system has it: a power failure may take it back. For tests and throw-away data.
+    PageCache,
+}
+
+/// A bucket in a local directory.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    root: PathBuf,
+    durability: Durability,
+    /// Directories whose own entry is known to be on disk, all the way up to the root.
+    settled: Mutex<BTreeSet<PathBuf>>,
+    staged: AtomicU64,
+}
+
+impl Directory {
+    /// Opens a directory, creating it when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be created or read.
+    pub fn open(root: impl Into<PathBuf>, durability: Durability) -> io::Result<Self> {
+        let root = root.into();
+        let found = root.ancestors().find(|ancestor| ancestor.exists()).map(Path::to_owned);
+        fs::create_dir_all(root.join(STAGING))?;
+        if durability == Durability::Fsync {
+            // From the root up to the directory that was there before, whose new entry must be on disk too.
+            for directory in root.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+                sync_directory(directory)?;
+                if found.as_deref() == Some(directory) {
+                    break;
+                }
+            }
+        }
+        sweep_staging(&root.join(STAGING))?;
+        let settled = Mutex::new(BTreeSet::from([root.clone()]));
+        Ok(Self {
+            shared: Arc::new(Shared {
+                root,
+                durability,
+                settled,
+                staged: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// Runs file system work where it may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        lost: impl FnOnce(String) -> StoreError,
+        work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        match tokio::task::spawn_blocking(move || work(&shared)).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(lost(error.to_string())),
+        }
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Removes what crashed writers left. It needs no clock: the newest file says what time it is at least.
+fn sweep_staging(staging: &Path) -> io::Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(staging)? {
+        let entry = entry?;
+        match entry.metadata().and_then(|meta| meta.modified()) {
+            Ok(modified) => files.push((modified, entry.path())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {} // renamed by another process meanwhile
+            Err(error) => return Err(error),
+        }
+    }
+    let Some(newest) = files.iter().map(|(modified, _)| *modified).max() else {
+        return Ok(());
+    };
+    for (modified, path) in files {
+        if newest
+            .duration_since(modified)
+            .is_ok_and(|age| age.as_secs() > STALE_AFTER_SECONDS)
+        {
+            remove_if_there(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+impl Shared {
+    /// Where the file of a key lies. No part may be empty, hidden, or lead anywhere else.
+    fn path(&self, key: &ObjectKey) -> Result<PathBuf, StoreError> {
+        let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\0', '\\']);
+        if key.0.split('/').all(plain) {
+            Ok(self.root.join(&key.0))
+        } else {
+            Err(StoreError::failed(key, "not a key that a directory can hold"))
+        }
+    }
+
+    fn create(&self, key: &ObjectKey, chunks: &[Bytes]) -> Result<(), StoreError> {
+        let path = self.path(key)?;
+        let parent = path.parent().expect("a key lies under the root");
+        self.settle(parent).map_err(|error| StoreError::failed(key, error))?;
+        let nth = self.staged.fetch_add(1, Ordering::Relaxed);
+        let staged = self.root.join(STAGING).join(format!("{}-{nth}", std::process::id()));
+        let file = write_staged(&staged, chunks).map_err(|error| {
+            // Without the file nothing has happened; a left-over is swept later.
+            let _ = remove_if_there(&staged);
+            StoreError::failed(key, error)
+        })?;
+        self.publish(&file, &staged, &path, parent)
+            .map_err(|error| StoreError::unknown(key, error))
+    }
+
+    /// The rename comes before the fsync: one journal commit then carries both, and the directory's own fsync finds
+    /// nothing left to do.
+    fn publish(&self, file: &File, staged: &Path, path: &Path, parent: &Path) -> io::Result<()> {
+        fs::rename(staged, path)?;
+        if self.durability == Durability::Fsync {
+            file.sync_data()?;
+            sync_directory(parent)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a directory exists, on disk too. Whoever finds it there cannot know whether its creator had come
+    /// to the fsync, so each process does it once for itself.
+    fn settle(&self, directory: &Path) -> io::Result<()> {
+        if self
+            .settled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(directory)
+        {
+            return Ok(());
+        }
+        fs::create_dir_all(directory)?;
+        let below_root = || directory.ancestors().take_while(|ancestor| *ancestor != self.root);
+        if self.durability == Durability::Fsync {
+            for ancestor in below_root() {
+                sync_directory(ancestor.parent().expect("it lies under the root"))?;
+            }
+        }
+        self.settled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(below_root().map(Path::to_owned));
+        Ok(())
+    }
+
+    fn read(&self, key: &ObjectKey, range: &Range<u64>) -> Result<Bytes, StoreError> {
+        let failed = |error| StoreError::failed(key, error);
+        let mut file = match File::open(self.path(key)?) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(StoreError::NotFound(key.clone())),
+            Err(error) => return Err(failed(error)),
+        };
+        let wanted = range.end.saturating_sub(range.start);
+        if wanted == 0 {
+            let size_bytes = file.metadata().map_err(failed)?.len();
+            return if range.start <= size_bytes {
+                Ok(Bytes::new())
+            } else {
+                Err(beyond_end(key, range))
+            };
+        }
+        if range.start > 0 {
+            file.seek(SeekFrom::Start(range.start)).map_err(failed)?;
+        }
+        let mut bytes = Vec::new();
+        let reserved = usize::try_from(wanted).is_ok_and(|wanted| bytes.try_reserve_exact(wanted).is_ok());
+        if !reserved {
+            return Err(StoreError::failed(key, "no memory for a range of this length"));
+        }
+        file.take(wanted).read_to_end(&mut bytes).map_err(failed)?;
+        if u64::try_from(bytes.len()) == Ok(wanted) {
+            Ok(bytes.into())
+        } else {
+            Err(beyond_end(key, range))
+        }
+    }
+}
+
+fn write_staged(staged: &Path, chunks: &[Bytes]) -> io::Result<File> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(staged)?;
+    let mut slices: Vec<IoSlice<'_>> = chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
+    let mut left = slices.as_mut_slice();
+    IoSlice::advance_slices(&mut left, 0); // drops empty chunks at the beginning
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(file)
+}
+
+#[async_trait]
+impl ObjectStore for Directory {
+    async fn create(&self, key: &ObjectKey, chunks: Vec<Bytes>) -> Result<(), StoreError> {
+        let of = key.clone();
+        self.blocking(
+            |lost| StoreError::unknown(key, lost),
+            move |shared| shared.create(&of, &chunks),
+        )
+        .await
+    }
+
+    async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let of = key.clone();
+        self.blocking(
+            |lost| StoreError::failed(key, lost),
+            move |shared| shared.read(&of, &range),
+        )
+        .await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> Result<Vec<ObjectMeta>, StoreError> {
+        let (asked, after) = (ObjectKey(prefix.to_owned()), after.cloned());
+        let of = asked.clone();
+        self.blocking(
+            |lost| StoreError::failed(&asked, lost),
+            move |shared| {
+                listing::list(&shared.root, &of.0, after.as_ref(), limit).map_err(|e| StoreError::failed(&of, e))
+            },
+        )
+        .await
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let of = key.clone();
+        let work = move |shared: &Shared| {
+            // Not synced: an object that comes back after a crash is garbage again, and found again.
+            let path = shared.path(&of)?;
+            remove_if_there(&path).map_err(|error| StoreError::unknown(&of, error))
+        };
+        self.blocking(|lost| StoreError::unknown(key, lost), work).await
+    }
+}

@@ -1,0 +1,1 @@
+//! The local directory: what a crash leaves, and what a listing skips.
