@@ -7,6 +7,7 @@
 //! `Settings` without having passed that rule. Names are Kafka's where Kafka has one, else `esker.…`.
 
 mod keys;
+pub mod reference;
 pub mod source;
 mod table;
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod catalogue;
 mod process;
+pub mod reference;
 #[cfg(test)]
 mod tests;
 

@@ -114,7 +114,7 @@ pub static KEYS: &[Key] = &[
         "log.cleanup.policy",
         Slot::Cleanup(|s| &mut s.topics.cleanup),
         "delete",
-        "Whether old records are deleted, compacted by key, or both.",
+        "Whether old records are deleted, compacted by key, or both. Compaction is not built yet: a topic that asks for it alone keeps everything.",
     )
     .topic("cleanup.policy"),
     key(

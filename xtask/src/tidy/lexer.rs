@@ -49,7 +49,9 @@ fn token(rest: &str, previous: char) -> (Kind, usize) {
         return (Kind::Comment, block_comment(rest));
     }
     let in_word = previous.is_alphanumeric() || previous == '_';
-    if !in_word && let Some(length) = string(rest) {
+    if (!in_word || rest.starts_with('"'))
+        && let Some(length) = string(rest)
+    {
         return (Kind::Literal, length);
     }
     if let Some(length) = character(rest) {
@@ -131,7 +133,7 @@ mod tests {
             ("a /* b /* c */ d */ e", "a                   e"),
             (r#"f("x\"y") + 1"#, "f(      ) + 1"),
             (r##"r#"a"b"# z"##, "         z"),
-            ("b\"q\" br\"\\\" c", "            c"),
+            ("b\"q\" br\"\\\" c", "           c"),
             ("'a' '\\'' 'b", "         'b"),
             ("fn f<'a>(x: &'a str)", "fn f<'a>(x: &'a str)"),
             ("bar\"x\"", "bar   "),
