@@ -4,5 +4,6 @@
 //! Does not own: formats (`esker-segment`), commits (`esker-metadata`).
 
 pub mod bucket;
+pub mod buffer;
 pub mod directory;
 pub mod store;
