@@ -1,0 +1,141 @@
+"""What every case gets: the registry, a context with brokers and a work directory, and the ways to fail.
+
+Owns: which cases exist, the life of the brokers they use. Does not own: the clients (`stock`, `wire`).
+"""
+import dataclasses
+import pathlib
+import shutil
+import time
+import uuid
+
+from esker import Broker, Running
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CACHE = ROOT / "target" / "clients"
+CASES = []
+
+
+class Failed(Exception):
+    """The broker (or the machine) did not do what the case demands."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    name: str
+    function: object
+    own_broker: bool
+
+
+def case(function=None, *, own_broker=False, name=None):
+    """Registers a case. own_broker: it starts, kills or looks into the process, so a foreign broker will not do."""
+    def register(function):
+        module = function.__module__.rsplit(".", 1)[-1]
+        CASES.append(Case(f"{module}/{name or function.__name__}", function, own_broker))
+        return function
+    return register if function is None else register(function)
+
+
+def check(condition, message):
+    if not condition:
+        raise Failed(message)
+
+
+def equal(found, expected, what):
+    if found != expected:
+        raise Failed(f"{what}: expected {expected!r}, found {found!r}")
+
+
+def wait_until(predicate, timeout, what, every=0.02):
+    """Polls until predicate() is true and returns its value; Failed when it never is."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise Failed(f"not within {timeout:.0f} s: {what}")
+        time.sleep(every)
+
+
+class Context:
+    """One case's view of the world."""
+
+    def __init__(self, name, binary, bootstrap, shared):
+        self.name, self.binary, self.bootstrap = name, binary, bootstrap
+        self.work = CACHE / "work" / name
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=True)
+        self.notes = []
+        self.brokers = []
+        self._shared = shared
+
+    def note(self, text):
+        """A figure worth a line in the output."""
+        self.notes.append(text)
+
+    def topic(self, stem):
+        return f"{stem}-{uuid.uuid4().hex[:8]}"
+
+    def broker(self, data_dir=None, flags=(), **settings):
+        """A broker of this case's own, started. Settings use `_` where the broker's name has `.`."""
+        log = self.work / f"broker-{len(self.brokers)}.log"
+        data = data_dir or self.work / f"data-{len(self.brokers)}"
+        broker = Broker(self.binary, data, log, {k.replace("_", "."): v for k, v in settings.items()}, flags)
+        self.brokers.append(broker)
+        return broker.start()
+
+    def shared(self, **settings):
+        """The broker that the cases of one module share (or the one given by --bootstrap)."""
+        if self.bootstrap:
+            return Running(self.bootstrap)
+        return self._shared.get(self.binary, {k.replace("_", "."): v for k, v in settings.items()})
+
+    def close(self, keep):
+        """Ends this case's brokers; says what is wrong with them."""
+        wrong = []
+        for broker in self.brokers:
+            wrong += [f"panic: {line}" for line in broker.panics()]
+            if broker.alive():
+                broker.kill()
+        if not keep and not wrong:
+            shutil.rmtree(self.work, ignore_errors=True)
+        return wrong
+
+
+class Shared:
+    """The broker of the module that is running; a change of module or settings stops it."""
+
+    def __init__(self):
+        self.module, self.settings, self.broker = None, None, None
+
+    def get(self, binary, settings):
+        if self.broker is not None and (settings != self.settings or not self.broker.alive()):
+            self.close()
+        if self.broker is None:
+            work = CACHE / "work" / f"{self.module}-shared"
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            broker = Broker(binary, work / "data", work / "broker.log", settings)
+            broker.start()
+            self.broker, self.settings = broker, settings
+        return self.broker
+
+    def enter(self, module):
+        """Called before each case. Returns what went wrong with the previous module's broker."""
+        wrong = self.close() if module != self.module else []
+        self.module = module
+        return wrong
+
+    def close(self):
+        if self.broker is None:
+            return []
+        broker, self.broker = self.broker, None
+        wrong = []
+        try:
+            broker.stop()
+        except Exception as error:  # reported by the runner as a failed case
+            wrong.append(str(error))
+        wrong += [f"panic: {line}" for line in broker.panics()]
+        if not wrong:
+            shutil.rmtree(broker.log.parent, ignore_errors=True)
+        return wrong
