@@ -5,5 +5,9 @@
 
 pub mod bucket;
 pub mod buffer;
+#[cfg(test)]
+mod conformance;
 pub mod directory;
+pub mod random;
+pub mod simulated;
 pub mod store;
