@@ -158,7 +158,7 @@ impl Tree {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     layout::modules_say_what_they_own,
     layout::names_say_something,
     layout::files_stay_short,
@@ -170,6 +170,7 @@ const RULES: [Rule; 11] = [
     docs::invariants_exist,
     docs::paths_exist,
     docs::links_lead_somewhere,
+    docs::metrics_are_in_the_catalogue,
 ];
 
 /// Every broken rule in the tree under `root`.

@@ -66,7 +66,7 @@ async fn metrics_are_prometheus_text() {
     let answer = get(served.address, "/metrics").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
-    assert!(answer.contains("\nesker_commits_total 0\n"), "{answer}");
+    assert!(answer.contains("\nesker_fold_index 0\n"), "{answer}");
 }
 
 #[tokio::test]

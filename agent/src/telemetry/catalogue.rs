@@ -66,6 +66,8 @@ const LATENCY_SECONDS: &[f64] = &[
 const OP: Label = ("op", &["put", "get", "list", "delete", "head"]);
 const OUTCOME: Label = ("outcome", &["ok", "failed", "unknown"]);
 
+const COMMIT_OUTCOME: Label = ("outcome", &["committed", "refused", "session_lost", "undecided"]);
+
 const fn metric(name: &'static str, kind: Kind, unit: Unit, labels: &'static [Label], help: &'static str) -> Metric {
     Metric {
         name,
@@ -110,8 +112,15 @@ pub static METRICS: &[Metric] = &[
         "esker_commits_total",
         Kind::Counter,
         Unit::Count,
+        &[COMMIT_OUTCOME],
+        "Commits that this process tried, by what became of them.",
+    ),
+    metric(
+        "esker_session_renewal_seconds",
+        Kind::Histogram(LATENCY_SECONDS),
+        Unit::Seconds,
         &[],
-        "Commits that this process made.",
+        "From the loss of a session until the next one was there.",
     ),
     metric(
         "esker_metadata_bytes_total",

@@ -16,7 +16,7 @@ fn counters_and_gauges_are_there_before_anything_happens() {
         "esker_store_requests_total{op=\"put\",outcome=\"ok\"} 0",
         "esker_store_requests_total{op=\"head\",outcome=\"unknown\"} 0",
         "esker_store_bytes_total{op=\"get\"} 0",
-        "esker_commits_total 0",
+        "esker_commits_total{outcome=\"committed\"} 0",
         "esker_unmerged_entries 0",
         "# TYPE process_cpu_seconds_total counter",
     ] {

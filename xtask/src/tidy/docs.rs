@@ -6,6 +6,8 @@ use super::lexer::comments_only;
 use super::{File, Finding, Tree};
 
 const INVARIANTS_PAGE: &str = "docs/invariants.md";
+/// Written from the catalogue.
+const METRICS_PAGE: &str = "docs/metrics.md";
 const PREFIXES: [&str; 8] = ["LOG", "IDM", "TXN", "GRP", "GC", "CMP", "RET", "MEM"];
 
 /// Every invariant that anything cites stands on the page of invariants.
@@ -82,6 +84,25 @@ pub(super) fn links_lead_somewhere(tree: &Tree) -> Vec<Finding> {
                         format!("the link to {target} leads nowhere"),
                     ));
                 }
+            }
+        }
+    }
+    found
+}
+
+/// Every metric that code moves stands in the catalogue, so that it has help, a unit and bounded labels.
+pub(super) fn metrics_are_in_the_catalogue(tree: &Tree) -> Vec<Finding> {
+    const MACROS: [&str; 3] = ["counter!(\"", "gauge!(\"", "histogram!(\""];
+    let page = tree.get(METRICS_PAGE).map_or("", |file| file.text.as_str());
+    let mut found = Vec::new();
+    for file in tree.rust() {
+        for (number, line) in (1..).zip(file.text.lines()) {
+            let moved = MACROS
+                .iter()
+                .filter_map(|opening| line.split_once(opening)?.1.split_once('"'));
+            for (name, _) in moved.filter(|(name, _)| !page.contains(&format!("`{name}`"))) {
+                let message = format!("{name} does not stand in agent/src/telemetry/catalogue.rs");
+                found.push(Finding::new(file, number, message));
             }
         }
     }
@@ -184,5 +205,14 @@ mod tests {
         let text = "[a](b.md) [c](../README.md#top) [d](#here) [e](https://example.org/x)\n[f](gone.md)\n";
         let files = [("docs/a.md", text), ("docs/b.md", ""), ("README.md", "")];
         assert_eq!(messages(links_lead_somewhere, &files), ["docs/a.md:2"]);
+    }
+
+    #[test]
+    fn a_metric_without_a_row_is_found() {
+        // Put together here, so that this file moves no metric itself.
+        let code = ["metrics::counter!(", "gauge!("].map(|macro_| format!("{macro_}\"esker_x\").increment(1);"));
+        let code = format!("//! X.\n{}\n{}\n", code[0], code[1].replace("_x", "_y"));
+        let files = [("a/src/lib.rs", code.as_str()), (METRICS_PAGE, "| `esker_y` | gauge |")];
+        assert_eq!(messages(metrics_are_in_the_catalogue, &files), ["a/src/lib.rs:2"]);
     }
 }
