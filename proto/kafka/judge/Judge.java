@@ -22,10 +22,14 @@ import java.util.Set;
 import java.util.TreeMap;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.compress.Compression;
+import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.errors.UnsupportedVersionException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.message.ApiMessageType;
+import org.apache.kafka.common.protocol.ApiKeys;
 import org.apache.kafka.common.protocol.ByteBufferAccessor;
+import org.apache.kafka.common.protocol.Errors;
 import org.apache.kafka.common.protocol.Message;
 import org.apache.kafka.common.protocol.MessageUtil;
 import org.apache.kafka.common.protocol.Readable;
@@ -73,6 +77,26 @@ public class Judge {
                 kafkas(out, f[0], Short.parseShort(f[1]), random);
             }
             batches(out);
+            tables(out);
+        }
+    }
+
+    // API keys with versions and header versions, and error codes.
+    private static void tables(PrintWriter out) {
+        for (ApiKeys key : ApiKeys.values()) {
+            if (key.latestVersion() < key.oldestVersion()) {
+                continue;
+            }
+            StringBuilder headers = new StringBuilder();
+            for (short version = key.oldestVersion(); version <= key.latestVersion(); version++) {
+                headers.append(' ').append(key.requestHeaderVersion(version)).append(':').append(key.responseHeaderVersion(version));
+            }
+            out.println("a " + key.id + " " + key.name + " " + key.oldestVersion() + " " + key.latestVersion() + " "
+                + key.latestVersion(false) + " " + key.inScope(ApiMessageType.ListenerType.BROKER) + " "
+                + key.inScope(ApiMessageType.ListenerType.CONTROLLER) + headers);
+        }
+        for (Errors error : Errors.values()) {
+            out.println("e " + error.code() + " " + error.name() + " " + (error.exception() instanceof RetriableException));
         }
     }
 

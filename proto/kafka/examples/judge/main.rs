@@ -10,7 +10,8 @@
 //! - `x name from to bytes outcome`: the answer to `X`: bytes, `!unsupported`, or `!null`,
 //! - `b name bytes listing`: the answer to `B`,
 //! - `k name version bytes json`: a random message written by Kafka,
-//! - `c name bytes listing`: a record batch built by Kafka.
+//! - `c name bytes listing`: a record batch built by Kafka,
+//! - `a …` and `e …`: rows of Kafka's tables of API keys and error codes, see `tests/schema/tables.rs`.
 //!
 //! `judge golden THEIRS DIR` keeps a selection of what Kafka wrote for tests without a JVM.
 
@@ -129,6 +130,7 @@ fn check(text: &str) -> ExitCode {
             ["c", _, theirs, listing] => {
                 tally.record("Kafka's batches read by us", line, batches::check(theirs, listing))
             }
+            ["a" | "e", ..] => tally.record("rows of Kafka's tables", line, schema::tables::check_row(line)),
             _ => tally.record("lines understood", line, Err("unknown line".to_owned())),
         }
     }
@@ -139,7 +141,7 @@ fn check(text: &str) -> ExitCode {
         println!("{count:>7} {what}");
     }
     println!("{:>7} differences", tally.failures.len());
-    let complete = tally.counts.len() == 5;
+    let complete = tally.counts.len() == 6;
     if complete && tally.failures.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -178,6 +180,7 @@ fn crossed(entry: &Entry, from: &str, to: &str, hex: &str, outcome: &str) -> Res
 fn golden(theirs: &str, dir: &Path) {
     let mut messages: BTreeMap<(String, i16), String> = BTreeMap::new();
     let mut batches = String::new();
+    let mut tables = String::new();
     for line in theirs.lines() {
         let f: Vec<&str> = line.split(' ').collect();
         match f[0] {
@@ -190,7 +193,11 @@ fn golden(theirs: &str, dir: &Path) {
                     *kept = f[3].to_owned();
                 }
             }
-            "c" if f[2].len() <= 16_000 => writeln!(batches, "{} {} {}", f[1], f[2], f[3]).expect("string"),
+            "c" if f[2].len() <= 16_000 => {
+                let listing = schema::listing::abridged(f[3]);
+                writeln!(batches, "{} {} {listing}", f[1], f[2]).expect("string");
+            }
+            "a" | "e" => writeln!(tables, "{line}").expect("string"),
             _ => {}
         }
     }
@@ -200,4 +207,5 @@ fn golden(theirs: &str, dir: &Path) {
     }
     std::fs::write(dir.join("messages.txt"), out).expect("writable");
     std::fs::write(dir.join("batches.txt"), batches).expect("writable");
+    std::fs::write(dir.join("tables.txt"), tables).expect("writable");
 }

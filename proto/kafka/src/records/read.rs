@@ -3,7 +3,7 @@
 //! Invariants: at most `max_decompressed_bytes` come out of a batch; memory for a record is taken as its bytes
 //! appear, never because a length announces them.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use bytes::{Bytes, BytesMut};
 
@@ -182,13 +182,14 @@ impl Inflating {
         while self.ready.len() < n {
             let start = self.ready.len();
             self.ready.resize(start + CHUNK_BYTES, 0);
-            let got = self
-                .stream
-                .read(&mut self.ready[start..])
-                .map_err(|error| BatchError::Decompress {
+            let read = self.stream.read(&mut self.ready[start..]);
+            let got = read.map_err(|error| match error.kind() {
+                ErrorKind::QuotaExceeded => BatchError::OverLimit { limit: self.limit },
+                _ => BatchError::Decompress {
                     codec: self.codec.name(),
                     reason: error.to_string(),
-                })?;
+                },
+            })?;
             self.ready.truncate(start + got);
             if got == 0 {
                 break;

@@ -66,7 +66,8 @@ impl SnappyReader {
             return Err(corrupt("block announces more than it can hold"));
         }
         if length > self.limit {
-            return Err(corrupt("block is larger than the limit"));
+            // Told apart from corruption by the reader of records.
+            return Err(Error::from(ErrorKind::QuotaExceeded));
         }
         Ok(Bytes::from(snap::raw::Decoder::new().decompress_vec(block)?))
     }

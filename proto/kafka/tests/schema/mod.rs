@@ -9,6 +9,7 @@ pub mod definition;
 pub mod listing;
 pub mod messages;
 pub mod random;
+pub mod tables;
 
 use bytes::Bytes;
 use esker_kafka::messages::Message;
