@@ -52,6 +52,9 @@ struct Shared {
     /// Directories whose own entry is known to be on disk, all the way up to the root.
     settled: Mutex<BTreeSet<PathBuf>>,
     staged: AtomicU64,
+    /// What was synced, in order, relative to the root.
+    #[cfg(test)]
+    synced: Mutex<Vec<PathBuf>>,
 }
 
 impl Directory {
@@ -60,12 +63,12 @@ impl Directory {
     /// # Errors
     /// When it cannot be created or read.
     pub fn open(root: impl Into<PathBuf>, durability: Durability) -> io::Result<Self> {
-        let root = root.into();
+        let root = std::path::absolute(root.into())?;
         let found = root.ancestors().find(|ancestor| ancestor.exists()).map(Path::to_owned);
         fs::create_dir_all(root.join(STAGING))?;
         if durability == Durability::Fsync {
             // From the root up to the directory that was there before, whose new entry must be on disk too.
-            for directory in root.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+            for directory in root.ancestors() {
                 sync_directory(directory)?;
                 if found.as_deref() == Some(directory) {
                     break;
@@ -74,13 +77,16 @@ impl Directory {
         }
         sweep_staging(&root.join(STAGING))?;
         let settled = Mutex::new(BTreeSet::from([root.clone()]));
+        let shared = Shared {
+            root,
+            durability,
+            settled,
+            staged: AtomicU64::new(0),
+            #[cfg(test)]
+            synced: Mutex::default(),
+        };
         Ok(Self {
-            shared: Arc::new(Shared {
-                root,
-                durability,
-                settled,
-                staged: AtomicU64::new(0),
-            }),
+            shared: Arc::new(shared),
         })
     }
 
@@ -156,20 +162,52 @@ impl Shared {
             let _ = remove_if_there(&staged);
             StoreError::failed(key, error)
         })?;
-        self.publish(&file, &staged, &path, parent)
+        if let Err(error) = fs::rename(&staged, &path) {
+            let _ = remove_if_there(&staged);
+            let certain = matches!(
+                error.kind(),
+                ErrorKind::NotFound
+                    | ErrorKind::IsADirectory
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::StorageFull
+            );
+            return Err(if certain {
+                StoreError::failed(key, error)
+            } else {
+                StoreError::unknown(key, error)
+            });
+        }
+        self.sync_published(&file, &path, parent)
             .map_err(|error| StoreError::unknown(key, error))
     }
 
-    /// The rename comes before the fsync: one journal commit then carries both, and the directory's own fsync finds
-    /// nothing left to do.
-    fn publish(&self, file: &File, staged: &Path, path: &Path, parent: &Path) -> io::Result<()> {
-        fs::rename(staged, path)?;
-        if self.durability == Durability::Fsync {
-            file.sync_data()?;
-            sync_directory(parent)?;
+    /// The file is synced only now, after the rename: one journal commit then carries both.
+    fn sync_published(&self, file: &File, path: &Path, parent: &Path) -> io::Result<()> {
+        if self.durability == Durability::PageCache {
+            return Ok(());
         }
+        file.sync_data()?;
+        self.note_synced(path);
+        self.sync_directory(parent)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        sync_directory(directory)?;
+        self.note_synced(directory);
         Ok(())
     }
+
+    #[cfg(test)]
+    fn note_synced(&self, path: &Path) {
+        let below_root = path.strip_prefix(&self.root).unwrap().to_owned();
+        self.synced.lock().unwrap().push(below_root);
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "the tests' twin uses it")]
+    fn note_synced(&self, _path: &Path) {}
 
     /// Makes sure that a directory exists, on disk too. Whoever finds it there cannot know whether its creator had come
     /// to the fsync, so each process does it once for itself.
@@ -186,7 +224,7 @@ impl Shared {
         let below_root = || directory.ancestors().take_while(|ancestor| *ancestor != self.root);
         if self.durability == Durability::Fsync {
             for ancestor in below_root() {
-                sync_directory(ancestor.parent().expect("it lies under the root"))?;
+                self.sync_directory(ancestor.parent().expect("it lies under the root"))?;
             }
         }
         self.settled
@@ -205,8 +243,11 @@ impl Shared {
         };
         let wanted = range.end.saturating_sub(range.start);
         if wanted == 0 {
-            let size_bytes = file.metadata().map_err(failed)?.len();
-            return if range.start <= size_bytes {
+            let meta = file.metadata().map_err(failed)?;
+            if meta.is_dir() {
+                return Err(StoreError::NotFound(key.clone()));
+            }
+            return if range.start <= meta.len() {
                 Ok(Bytes::new())
             } else {
                 Err(beyond_end(key, range))
@@ -220,7 +261,11 @@ impl Shared {
         if !reserved {
             return Err(StoreError::failed(key, "no memory for a range of this length"));
         }
-        file.take(wanted).read_to_end(&mut bytes).map_err(failed)?;
+        match file.take(wanted).read_to_end(&mut bytes) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::IsADirectory => return Err(StoreError::NotFound(key.clone())),
+            Err(error) => return Err(failed(error)),
+        }
         if u64::try_from(bytes.len()) == Ok(wanted) {
             Ok(bytes.into())
         } else {
