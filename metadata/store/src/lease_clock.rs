@@ -57,6 +57,11 @@ impl LeaseClock {
         self.leases.remove(&lease);
     }
 
+    /// All leases.
+    pub(crate) fn all(&self) -> Vec<LeaseId> {
+        self.leases.keys().copied().collect()
+    }
+
     /// When the next lease runs out.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.leases.values().map(|deadline| deadline.at).min()

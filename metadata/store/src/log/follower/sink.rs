@@ -36,7 +36,7 @@ pub struct SinkError(pub String);
 /// everything else of that read. Only `load_checkpoint` and `apply` move the log position; both are followed by the move
 /// at once, so a waiter sees what it waited for.
 #[async_trait]
-pub trait LogSink: Send {
+pub trait LogSink: Send + Sync {
     /// Replaces the fold by a checkpoint's; `None` means the empty fold of a new log. Comes first of all, and again when
     /// the follower was overtaken by truncation. What is in `root` counts as told: `on_root` is not called for it.
     ///
