@@ -1,0 +1,294 @@
+//! A disk that behaves as disks do on a bad day: full, failing, and forgetful when the power goes.
+//!
+//! Owns: the model. What was written and not synced may be lost, in any order and torn at sector borders. A failed sync
+//! drops the dirty marks of its pages: reading shows them, a later sync does not write them.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use esker_metadata::embedded::disk::{Disk, Medium};
+
+const SECTOR: usize = 512;
+
+/// How bad a day it is, in tenths of a percent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Day {
+    pub(crate) write_fails: u64,
+    pub(crate) sync_fails: u64,
+    pub(crate) promote_fails: u64,
+    /// Bytes that fit.
+    pub(crate) capacity: Option<u64>,
+}
+
+/// One file: what reading shows, what would survive, and what is on its way there.
+#[derive(Clone, Debug, Default)]
+struct File {
+    visible: Vec<u8>,
+    durable: Vec<u8>,
+    dirty: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Length(usize),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    real: Option<File>,
+    fresh: Option<File>,
+    day: Day,
+    random: u64,
+    /// Handles of an earlier boot are dead.
+    boot: u64,
+    /// Rises when the real file is replaced.
+    replaced: u64,
+}
+
+/// The machine that the disk is in. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Machine {
+    state: Arc<Mutex<State>>,
+    pub(crate) syncs: Arc<AtomicU64>,
+}
+
+impl File {
+    fn change(&mut self, change: Change) {
+        apply(&mut self.visible, &change);
+        self.dirty.push(change);
+    }
+}
+
+fn apply(bytes: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Write(at, data) => {
+            if bytes.len() < at + data.len() {
+                bytes.resize(at + data.len(), 0);
+            }
+            bytes[*at..at + data.len()].copy_from_slice(data);
+        }
+        Change::Length(length) => bytes.resize(*length, 0),
+    }
+}
+
+impl State {
+    fn roll(&mut self) -> u64 {
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.random >> 33
+    }
+
+    fn hits(&mut self, permille: u64) -> bool {
+        permille > 0 && self.roll() % 1000 < permille
+    }
+
+    /// What reaches the platter of changes that no sync confirmed: each sector or not.
+    fn tear(&mut self, file: &mut File) {
+        for change in std::mem::take(&mut file.dirty) {
+            match change {
+                Change::Length(length) => {
+                    if self.hits(500) {
+                        file.durable.resize(length, 0);
+                    }
+                }
+                Change::Write(at, data) => {
+                    for (sector, part) in data.chunks(SECTOR).enumerate() {
+                        if self.hits(500) {
+                            apply(&mut file.durable, &Change::Write(at + sector * SECTOR, part.to_vec()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Machine {
+    pub(crate) fn new(seed: u64) -> Self {
+        let this = Self::default();
+        this.state().random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        this
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Changes the weather.
+    pub(crate) fn set_day(&self, day: Day) {
+        self.state().day = day;
+    }
+
+    /// How often the whole file was replaced by a new one.
+    pub(crate) fn replaced(&self) -> u64 {
+        self.state().replaced
+    }
+
+    /// Length of the file.
+    pub(crate) fn file_bytes(&self) -> usize {
+        self.state().real.as_ref().map_or(0, |file| file.visible.len())
+    }
+
+    /// The power goes. Handles that are open are dead from now on.
+    pub(crate) fn lose_power(&self) {
+        let mut state = self.state();
+        state.boot += 1;
+        state.fresh = None;
+        if let Some(mut file) = state.real.take() {
+            state.tear(&mut file);
+            file.visible = file.durable.clone();
+            state.real = Some(file);
+        }
+    }
+
+    pub(crate) fn medium(&self) -> Box<dyn Medium> {
+        Box::new(Slot { machine: self.clone() })
+    }
+
+    fn handle(&self, state: &State, fresh: bool) -> Arc<dyn Disk> {
+        let (boot, replaced) = (state.boot, state.replaced);
+        Arc::new(Handle {
+            machine: self.clone(),
+            boot,
+            replaced,
+            fresh,
+        })
+    }
+}
+
+/// The directory.
+#[derive(Debug)]
+struct Slot {
+    machine: Machine,
+}
+
+impl Medium for Slot {
+    fn open(&self) -> io::Result<Option<Arc<dyn Disk>>> {
+        let state = self.machine.state();
+        Ok(state.real.is_some().then(|| self.machine.handle(&state, false)))
+    }
+
+    fn fresh(&self) -> io::Result<Arc<dyn Disk>> {
+        let mut state = self.machine.state();
+        state.fresh = Some(File::default());
+        Ok(self.machine.handle(&state, true))
+    }
+
+    fn promote(&self) -> io::Result<()> {
+        let mut state = self.machine.state();
+        let promote_fails = state.day.promote_fails;
+        if state.hits(promote_fails) {
+            return Err(io::Error::other("injected: rename"));
+        }
+        state.real = state.fresh.take();
+        state.replaced += 1;
+        Ok(())
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Handle {
+    machine: Machine,
+    boot: u64,
+    /// Count of replacements when it was opened: a fresh file becomes the real one with the next.
+    replaced: u64,
+    fresh: bool,
+}
+
+impl Handle {
+    fn with<T>(&self, with: impl FnOnce(&mut State, &mut File) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.machine.state();
+        if state.boot != self.boot {
+            return Err(io::Error::other("machine is off"));
+        }
+        let promoted = state.replaced > self.replaced;
+        // A handle of a file that was replaced goes on to an unlinked file, which nobody sees.
+        let unlinked = if self.fresh {
+            state.replaced > self.replaced + 1
+        } else {
+            promoted
+        };
+        if unlinked {
+            return Err(io::Error::other("file was replaced"));
+        }
+        let at_fresh = self.fresh && !promoted;
+        let slot = if at_fresh {
+            state.fresh.take()
+        } else {
+            state.real.take()
+        };
+        let mut file = slot.expect("a handle has a file");
+        let done = with(&mut state, &mut file);
+        if at_fresh {
+            state.fresh = Some(file);
+        } else {
+            state.real = Some(file);
+        }
+        done
+    }
+}
+
+impl Disk for Handle {
+    fn len(&self) -> io::Result<u64> {
+        self.with(|_, file| Ok(file.visible.len() as u64))
+    }
+
+    fn read(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
+        self.with(|_, file| {
+            let at = usize::try_from(position).unwrap();
+            let found = file
+                .visible
+                .get(at..at + out.len())
+                .ok_or(io::ErrorKind::UnexpectedEof)?;
+            out.copy_from_slice(found);
+            Ok(())
+        })
+    }
+
+    fn write(&self, position: u64, data: &[u8]) -> io::Result<()> {
+        self.with(|state, file| {
+            let at = usize::try_from(position).unwrap();
+            let end = position + data.len() as u64;
+            if state.day.capacity.is_some_and(|capacity| end > capacity) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            if state.hits(state.day.write_fails) {
+                // Part of it may have been written all the same.
+                let some = usize::try_from(state.roll()).unwrap() % (data.len() + 1);
+                file.change(Change::Write(at, data[..some].to_vec()));
+                return Err(io::Error::other("injected: write"));
+            }
+            file.change(Change::Write(at, data.to_vec()));
+            Ok(())
+        })
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.with(|state, file| {
+            if state.day.capacity.is_some_and(|capacity| bytes > capacity) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            file.change(Change::Length(usize::try_from(bytes).unwrap()));
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.machine.syncs.fetch_add(1, Ordering::Relaxed);
+        self.with(|state, file| {
+            if state.hits(state.day.sync_fails) {
+                state.tear(file);
+                return Err(io::Error::other("injected: sync"));
+            }
+            for change in std::mem::take(&mut file.dirty) {
+                apply(&mut file.durable, &change);
+            }
+            Ok(())
+        })
+    }
+}
