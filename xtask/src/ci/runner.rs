@@ -1,6 +1,6 @@
 //! Running the commands of a step: output goes through as it comes, and counts are read from it on the way.
 //!
-//! Owns: child processes, the few commands that are ours (`xtask`, `get-cargo-deny`).
+//! Owns: child processes, the few words that are ours (`xtask`, `get-…`).
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, ExitStatus, Stdio};
@@ -36,27 +36,31 @@ fn command(words: &[&str]) -> Result<Option<Command>> {
     let (program, args) = words.split_first().ok_or_else(|| anyhow!("an empty command"))?;
     let mut command = match *program {
         "xtask" => Command::new(std::env::current_exe().context("cannot find myself")?),
-        "get-cargo-deny" => {
-            if is_there(&["cargo", "deny", "--version"]) {
-                return Ok(None);
-            }
-            let mut install = Command::new("cargo");
-            install.args(["install", "--locked", CARGO_DENY]);
-            install
-        }
+        "get-cargo-deny" if is_there("cargo", &["deny", "--version"]) => return Ok(None),
+        "get-cargo-deny" => words_to_command("cargo", &["install", "--locked", CARGO_DENY]),
+        "get-python" if is_there("python3", &["--version"]) => return Ok(None),
+        "get-python" => words_to_command(
+            "sh",
+            &["-c", "apt-get update -q && apt-get install -qy python3 python3-venv"],
+        ),
         program => Command::new(program),
     };
     command.args(args).current_dir(crate::root());
     Ok(Some(command))
 }
 
-fn is_there(words: &[&str]) -> bool {
-    let status = Command::new(words[0])
-        .args(&words[1..])
+fn words_to_command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args);
+    command
+}
+
+fn is_there(program: &str, args: &[&str]) -> bool {
+    words_to_command(program, args)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status();
-    status.is_ok_and(|status| status.success())
+        .status()
+        .is_ok_and(|ran| ran.success())
 }
 
 /// `None` if it succeeded.

@@ -24,7 +24,7 @@ pub(super) fn modules_say_what_they_own(tree: &Tree) -> Vec<Finding> {
 /// No module is called after a drawer.
 pub(super) fn names_say_something(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
-    for file in tree.rust() {
+    for file in tree.rust().filter(|file| !file.is_generated()) {
         let without_extension = file.path.trim_end_matches(".rs");
         let drawer = without_extension.split(['/', '_']).find(|word| DRAWERS.contains(word));
         if let Some(drawer) = drawer {

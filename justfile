@@ -1,0 +1,30 @@
+# The front door. `just` lists the recipes; what they do is in `cargo xtask` and cargo itself.
+
+default:
+    @just --list
+
+# Run Esker on ./esker-data (Kafka on 9092, HTTP on 9096)
+run *ARGS:
+    cargo run --release -- dev {{ARGS}}
+
+# Format, lints, rules of the house: quick enough for every save
+check:
+    cargo xtask ci format codegen tidy clippy
+
+# Unit and integration tests
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# Stock Kafka clients, kill -9, bad input, against a release build
+clients *ARGS:
+    cargo build --release --package esker
+    tests/clients/run {{ARGS}}
+
+# Everything that CI runs
+ci *STEPS:
+    cargo xtask ci {{STEPS}}
+
+# Rewrite what is generated: the Kafka codec and the reference pages in docs/
+generate:
+    cargo xtask codegen
+    cargo xtask reference
