@@ -67,6 +67,8 @@ public class Judge {
                     }
                     case "X" -> out.println("x " + f[1] + " " + f[2] + " " + f[3] + " " + f[4] + " "
                         + cross(f[1], Short.parseShort(f[2]), Short.parseShort(f[3]), f[4]));
+                    case "D" -> out.println("d " + f[1] + " " + f[2] + " " + f[3] + " "
+                        + cross(f[1], Short.parseShort(f[2]), Short.parseShort(f[2]), f[3]));
                     case "B" -> out.println("b " + f[1] + " " + f[2] + " " + batch(unhex(f[2])));
                     default -> throw new IllegalArgumentException(line);
                 }
@@ -151,7 +153,7 @@ public class Judge {
             return "!unsupported";
         } catch (NullPointerException e) {
             return "!null";
-        } catch (Exception e) {
+        } catch (Exception | OutOfMemoryError e) {
             return "!" + oneLine(e);
         }
     }

@@ -3,15 +3,17 @@
 //! Lines are fields separated by spaces; bytes are hexadecimal, `-` for none. `judge write OURS` writes
 //! - `M name version bytes`: a random message,
 //! - `X name from to bytes`: a random message of one version, to be written in another,
+//! - `D name version bytes`: a random message that was damaged,
 //! - `B name bytes`: a record batch built by us.
 //!
 //! `judge check THEIRS` reads
 //! - `m name version bytes kafka's-bytes json`: the answer to `M`,
 //! - `x name from to bytes outcome`: the answer to `X`: bytes, `!unsupported`, or `!null`,
+//! - `d name version bytes outcome`: the answer to `D`: what Kafka writes after reading it, or `!` and a reason,
 //! - `b name bytes listing`: the answer to `B`,
 //! - `k name version bytes json`: a random message written by Kafka,
 //! - `c name bytes listing`: a record batch built by Kafka,
-//! - `a …` and `e …`: rows of Kafka's tables of API keys and error codes, see `tests/schema/tables.rs`.
+//! - `a …` and `e …`: rows of Kafka's tables of API keys and error codes, see `schema::tables`.
 //!
 //! `judge golden THEIRS DIR` keeps a selection of what Kafka wrote for tests without a JVM.
 
@@ -28,12 +30,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use esker_kafka::EncodeError;
+use esker_kafka::{DecodeError, EncodeError};
 use schema::random::{Rng, sample};
 use schema::{Entry, Failure, from_hex, to_hex};
 
 /// Random messages per type and version.
 const SAMPLES: u64 = 8;
+/// Damaged forms of each.
+const DAMAGED: u64 = 4;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -65,6 +69,11 @@ fn written() -> String {
                 let richness = usize::try_from(seed % 4).expect("small");
                 let bytes = sample(definition, version, &mut Rng(1000 + seed), richness).bytes;
                 writeln!(out, "M {} {version} {}", entry.name, hex(&bytes)).expect("string");
+                for variant in 0..DAMAGED {
+                    if let Some(damaged) = damaged(&bytes, seed * DAMAGED + variant) {
+                        writeln!(out, "D {} {version} {}", entry.name, hex(&damaged)).expect("string");
+                    }
+                }
                 for other in entry.versions().filter(|other| *other != version) {
                     writeln!(out, "X {} {version} {other} {}", entry.name, hex(&bytes)).expect("string");
                 }
@@ -75,6 +84,23 @@ fn written() -> String {
         writeln!(out, "B {name} {}", hex(&bytes)).expect("string");
     }
     out
+}
+
+/// One byte changed, or the end cut off.
+fn damaged(bytes: &[u8], seed: u64) -> Option<Vec<u8>> {
+    let mut rng = Rng(5000 + seed);
+    let mut bytes = bytes.to_vec();
+    if bytes.is_empty() {
+        return None;
+    }
+    let at = rng.below(bytes.len());
+    match seed % 4 {
+        0 => bytes.truncate(at),
+        // Where lengths are, small numbers are more interesting than random ones.
+        1 => bytes[at] = rng.next().to_le_bytes()[0] % 4,
+        _ => bytes[at] = rng.next().to_le_bytes()[0],
+    }
+    Some(bytes)
 }
 
 #[derive(Default)]
@@ -126,6 +152,13 @@ fn check(text: &str) -> ExitCode {
                     agrees(&entries[name], version, theirs, json),
                 );
             }
+            ["d", name, version, bytes, outcome] => {
+                tally.record(
+                    "damaged, read by Kafka and by us",
+                    line,
+                    damage(&entries[name], version, bytes, outcome),
+                );
+            }
             ["b", _, ours, listing] => tally.record("our batches read by Kafka", line, batches::check(ours, listing)),
             ["c", _, theirs, listing] => {
                 tally.record("Kafka's batches read by us", line, batches::check(theirs, listing))
@@ -141,7 +174,7 @@ fn check(text: &str) -> ExitCode {
         println!("{count:>7} {what}");
     }
     println!("{:>7} differences", tally.failures.len());
-    let complete = tally.counts.len() == 6;
+    let complete = tally.counts.len() == 7;
     if complete && tally.failures.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -174,6 +207,36 @@ fn crossed(entry: &Entry, from: &str, to: &str, hex: &str, outcome: &str) -> Res
         Ok(())
     } else {
         Err(format!("we: {ours}"))
+    }
+}
+
+/// What we accept, Kafka accepts, and both see the same in it. What Kafka accepts, we accept too, apart from what we
+/// refuse on purpose.
+fn damage(entry: &Entry, version: &str, hex: &str, outcome: &str) -> Result<(), String> {
+    let version = version.parse().expect("version");
+    let ours = (entry.recode)(Bytes::from(from_hex(hex)), version, version);
+    let kafka_refused = outcome.starts_with('!');
+    match ours {
+        Ok(_) if kafka_refused => Err("Kafka refuses what we accept".to_owned()),
+        Ok(ours) => {
+            // Kafka keeps unknown tagged fields, we drop them: compare what is left when we have read Kafka's.
+            let theirs = (entry.recode)(Bytes::from(from_hex(outcome)), version, version);
+            if theirs.as_ref() == Ok(&ours) {
+                Ok(())
+            } else {
+                Err(format!("we write {}", self::hex(&ours)))
+            }
+        }
+        Err(_) if kafka_refused => Ok(()),
+        Err(Failure::Decode(
+            DecodeError::InvalidUtf8 { .. }
+            | DecodeError::NegativeLength { .. }
+            | DecodeError::TagNotConsumed { .. }
+            | DecodeError::InvalidVarint { .. },
+        )) => Ok(()),
+        // Kafka does not look at the size of a tagged field that it knows, and then writes the right one.
+        Err(Failure::Decode(DecodeError::Truncated { .. })) if outcome != hex => Ok(()),
+        Err(other) => Err(format!("Kafka accepts, we do not: {other:?}")),
     }
 }
 
