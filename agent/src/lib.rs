@@ -1,6 +1,24 @@
 //! An agent: it takes records in, hands them out, and keeps nothing that matters.
+//!
+//! Owns: the Kafka and HTTP listeners, the produce path from the socket to the log, the fetch path back, groups, settings.
+//! Does not own: formats, the fold, the stores; merging and retention (`esker-compaction`).
 
+pub mod agent;
+pub mod clock;
+pub mod fetch;
+pub mod group_parts;
 pub mod groups;
+pub mod handlers;
 pub mod http;
+pub mod kafka;
+pub mod merged;
+pub mod node;
+pub mod produce;
+pub mod producer_ids;
+pub mod replica_view;
+pub mod segments;
 pub mod settings;
 pub mod telemetry;
+pub mod topics;
+pub mod wake;
+pub mod writer;

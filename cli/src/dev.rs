@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::LogFormat;
+use crate::broker;
 use crate::data_dir::DataDir;
 use crate::listen::Listen;
 use crate::shutdown;
@@ -71,6 +72,21 @@ impl HostPort {
     }
 }
 
+impl HostPort {
+    /// Where a listener listens; an address that stands for all of them is one that nobody can connect to.
+    fn of(address: std::net::SocketAddr) -> Self {
+        let host = match address.ip() {
+            std::net::IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            std::net::IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),
+            ip => ip.to_string(),
+        };
+        Self {
+            host,
+            port: address.port(),
+        }
+    }
+}
+
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -98,7 +114,8 @@ async fn run_node(options: DevOptions) -> anyhow::Result<()> {
     } else {
         DataDir::create(&options.data_dir)?
     };
-    tracing::info!(path = %dir.path().display(), fsync = options.fsync && !options.ephemeral, "data directory");
+    let fsync = options.fsync && !options.ephemeral;
+    tracing::info!(path = %dir.path().display(), fsync, "data directory");
 
     let (kafka, grpc, http) = (
         options.kafka.bind().await?,
@@ -127,20 +144,33 @@ async fn run_node(options: DevOptions) -> anyhow::Result<()> {
         Ok(())
     });
 
-    let advertised = options
-        .advertise
-        .map_or_else(|| kafka_at.to_string(), |host_port| host_port.to_string());
-    tracing::info!(%advertised, partitions = options.settings.topics.partitions, "no Kafka yet: connections wait");
+    let advertised = options.advertise.unwrap_or_else(|| HostPort::of(kafka_at));
+    tracing::info!(%advertised, "kafka");
+    let started = broker::start(dir.path(), fsync, advertised, options.settings).await?;
+    let broker::Started {
+        mut node,
+        cluster,
+        node_id,
+        metadata,
+    } = started;
+    node.listen(kafka);
+    let node_stop = stop.clone();
+    parts.spawn(
+        "node",
+        async move { node.run(node_stop).await.map_err(io::Error::other) },
+    );
 
     readiness.ready();
-    let line = format!("ready kafka={kafka_at} grpc={grpc_at} http={http_at} cluster=none node=0\n");
+    let line = format!("ready kafka={kafka_at} grpc={grpc_at} http={http_at} cluster={cluster} node={node_id}\n");
     io::stdout()
         .write_all(line.as_bytes())
         .context("cannot write the ready line to stdout")?;
 
     stop.cancelled().await;
     readiness.draining();
-    parts.finish().await
+    let drained = parts.finish().await;
+    metadata.close().await;
+    drained
 }
 
 /// The tracked tasks of the process, each under a name. One that ends before `stop` ends them all.

@@ -4,6 +4,7 @@
 //! Does not own: what the commands do (a module each).
 
 mod args;
+mod broker;
 mod check_data;
 mod config;
 mod data_dir;

@@ -17,6 +17,8 @@ mod rebalance;
 mod roster;
 mod store;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

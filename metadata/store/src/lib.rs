@@ -22,6 +22,6 @@ pub mod keys;
 pub mod keyspace;
 mod lease_clock;
 pub mod log;
-pub mod simulated;
 pub mod replica;
+pub mod simulated;
 pub mod store;

@@ -94,14 +94,21 @@ impl Replica {
     /// The record of a topic.
     #[must_use]
     pub fn topic_record(&self, name: &str) -> Option<Topic> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     /// All topic records, by name.
     #[must_use]
     pub fn topic_records(&self) -> Vec<(String, Topic)> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.iter().map(|(name, topic)| (name.clone(), topic.clone())).collect()
+        topics
+            .iter()
+            .map(|(name, topic)| (name.clone(), topic.clone()))
+            .collect()
     }
 
     /// Verdicts of this session's commits are kept from now on until they are asked for; those of others are not.
@@ -158,7 +165,9 @@ impl Replica {
     pub fn replace(&self, fold: Fold, root: Root) {
         let advanced: Vec<TopicPartition> = all_partitions(&fold);
         *self.fold.write().unwrap_or_else(PoisonError::into_inner) = fold;
-        self.lock_own().verdicts.retain(|_, claim| matches!(claim, Claim::Ready(_)));
+        self.lock_own()
+            .verdicts
+            .retain(|_, claim| matches!(claim, Claim::Ready(_)));
         self.root.send_replace(Some(root));
         if let Some(observer) = self.observer.get() {
             observer.on_advanced(&advanced);
@@ -193,7 +202,11 @@ impl Replica {
     fn remember_order(&self, at: CommitPosition) {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if order.len() < ORDER_MAX {
-            order.push(Ordered { index: at.index, session: at.session, commit: at.number });
+            order.push(Ordered {
+                index: at.index,
+                session: at.session,
+                commit: at.number,
+            });
         }
     }
 
@@ -212,7 +225,10 @@ impl Replica {
 }
 
 fn all_partitions(fold: &Fold) -> Vec<TopicPartition> {
-    let of_topic = |id| fold.partitions_of(id).map(move |(partition, _)| TopicPartition { topic: id, partition });
+    let of_topic = |id| {
+        fold.partitions_of(id)
+            .map(move |(partition, _)| TopicPartition { topic: id, partition })
+    };
     fold.topics().flat_map(|topic| of_topic(topic.id)).collect()
 }
 

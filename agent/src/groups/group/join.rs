@@ -269,6 +269,8 @@ impl Group {
         }
         self.update_member(&new, join, fx);
         self.touch(now, &new);
+        // The new process starts with a fresh session; it is not to blame for what the old one had not done yet.
+        self.mark_synced(&new);
         let protocol_stays = self.roster.select_protocol() == self.protocol;
         if matches!(self.phase, Phase::Stable { .. }) && protocol_stays {
             self.store_replacement(new, leader_before, knows_skip_assignment, fx);

@@ -107,6 +107,7 @@ impl Group {
         let silent = self.roster.iter().filter(|(_, member)| member.sync_pending);
         let silent: Vec<MemberId> = silent.map(|(id, _)| id.clone()).collect();
         if silent.is_empty() {
+            self.stop_waiting_for_syncs();
             return;
         }
         for id in &silent {

@@ -175,4 +175,19 @@ impl Roster {
         self.unsynced -= usize::from(member.sync_pending);
         self.bytes -= member.bytes(id);
     }
+
+    /// The sums are what counting again gives.
+    #[cfg(test)]
+    pub(super) fn check_sums(&self) {
+        let mut again = Self::default();
+        for (id, member) in &self.members {
+            again.insert(id.clone(), member.clone());
+        }
+        assert_eq!(again.supporters, self.supporters);
+        assert_eq!(again.statics, self.statics);
+        assert_eq!(
+            (again.joining, again.unsynced, again.bytes),
+            (self.joining, self.unsynced, self.bytes)
+        );
+    }
 }

@@ -116,8 +116,13 @@ impl Group {
         });
     }
 
-    fn mark_synced(&mut self, member: &MemberId) {
+    pub(super) fn mark_synced(&mut self, member: &MemberId) {
         self.roster.edit(member, |member| member.sync_pending = false);
+        self.stop_waiting_for_syncs();
+    }
+
+    /// Once nobody is missing there is no deadline any more.
+    pub(super) fn stop_waiting_for_syncs(&mut self) {
         if matches!(self.phase, Phase::Stable { .. }) && self.roster.unsynced() == 0 {
             self.phase = Phase::Stable { sync_ends: None };
         }

@@ -1,0 +1,176 @@
+//! The agent: what the request handlers share.
+//!
+//! Owns: finding topics, the read barrier as handlers use it.
+//! Does not own: starting and stopping (`node`).
+//!
+//! Invariants: LOG-6.
+
+use std::sync::{Arc, Weak};
+
+use esker_kafka::{ErrorCode, TopicRef};
+use esker_metadata::keys::topic::Topic;
+use esker_metadata::log::LogHandle;
+use esker_metadata::replica::{Observer, Replica};
+use esker_metadata::store::MetadataError;
+use esker_segment::id::{TopicId, TopicPartition};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::groups::coordinator::Coordinator;
+use crate::merged::Merged;
+use crate::producer_ids::ProducerIds;
+use crate::replica_view::View;
+use crate::segments::Segments;
+use crate::settings::Settings;
+use crate::topics::{TopicCatalog, TopicView};
+use crate::wake::Wakers;
+use crate::writer::LogWriter;
+
+/// Where clients reach this agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or address, as clients resolve it.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// What the request handlers share.
+pub struct Agent {
+    /// For handlers that outlive a call.
+    pub(crate) this: Weak<Agent>,
+    /// Kafka's cluster id.
+    pub cluster: String,
+    /// This agent's node id.
+    pub node_id: i32,
+    /// Where clients reach it.
+    pub endpoint: Endpoint,
+    /// Settings of the process.
+    pub settings: Arc<Settings>,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// 128 random bits.
+    pub random: Arc<dyn Fn() -> u128 + Send + Sync>,
+    /// The fold.
+    pub replica: Arc<Replica>,
+    /// Looks at the fold.
+    pub view: View,
+    /// Settings of topics.
+    pub catalog: Arc<TopicCatalog>,
+    /// Waiting fetches.
+    pub wakers: Arc<Wakers>,
+    /// The way into the log.
+    pub log: LogWriter,
+    /// The log as it is followed, and the read barrier.
+    pub follower: LogHandle,
+    /// Record bytes.
+    pub segments: Arc<Segments>,
+    /// Where merged batches lie.
+    pub merged: Merged,
+    /// Producer ids granted to this agent.
+    pub producer_ids: ProducerIds,
+    /// Consumer groups.
+    pub groups: Arc<Coordinator>,
+    /// Cancelled when the agent drains.
+    pub stop: CancellationToken,
+}
+
+impl Agent {
+    /// A shared handle to itself.
+    ///
+    /// # Panics
+    /// Never: whoever calls holds one.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Self> {
+        self.this.upgrade().expect("the caller holds the agent")
+    }
+
+    /// Folds up to what was committed before this call.
+    ///
+    /// # Errors
+    /// The metadata store cannot be reached; what was asked must be answered with a retriable error.
+    pub async fn barrier(&self) -> Result<(), MetadataError> {
+        self.follower.barrier().await.map(drop)
+    }
+
+    /// The topic that a request names; when it is not known, after a read barrier.
+    pub async fn topic(&self, named: &TopicRef) -> Option<TopicView> {
+        if let Some(found) = self.known_topic(named) {
+            return Some(found);
+        }
+        self.barrier().await.ok()?;
+        self.known_topic(named)
+    }
+
+    /// The topic that a request names, if this agent's fold has it.
+    #[must_use]
+    pub fn known_topic(&self, named: &TopicRef) -> Option<TopicView> {
+        let fold = self.replica.fold();
+        let found = match named {
+            TopicRef::Name(name) => fold.topic_named(name),
+            TopicRef::Id(id) => fold.topic(TopicId(id.0)),
+        }?;
+        let settings = self.catalog.settings(found.id);
+        Some(TopicView {
+            id: found.id,
+            name: Arc::from(found.name),
+            partitions: found.partitions,
+            settings,
+        })
+    }
+
+    /// Whether a partition exists that was unknown a moment ago.
+    pub async fn has_partition_after_barrier(&self, topic: TopicId, partition: u32) -> bool {
+        if self.barrier().await.is_err() {
+            return false;
+        }
+        self.replica
+            .fold()
+            .topic(topic)
+            .is_some_and(|topic| partition < topic.partitions)
+    }
+
+    /// The leader epoch of every partition: the incarnation's number.
+    #[must_use]
+    pub fn leader_epoch(&self) -> i32 {
+        i32::try_from(self.replica.fold().incarnation().0.0).unwrap_or(i32::MAX)
+    }
+
+    /// Compares the leader epoch that a client believes in (-1 for none).
+    ///
+    /// # Errors
+    /// `FENCED_LEADER_EPOCH` or `UNKNOWN_LEADER_EPOCH` (KIP-320).
+    pub fn check_leader_epoch(&self, believed: i32) -> Result<(), ErrorCode> {
+        let current = self.leader_epoch();
+        match believed {
+            -1 => Ok(()),
+            older if older < current => Err(ErrorCode::FencedLeaderEpoch),
+            newer if newer > current => Err(ErrorCode::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+
+    /// `esker.max.decompressed.bytes`.
+    #[must_use]
+    pub fn decompressed_bytes_max(&self) -> usize {
+        usize::try_from(self.settings.memory.decompressed_bytes_max).unwrap_or(usize::MAX)
+    }
+}
+
+/// Passes what the replica tells on to those who wait.
+pub struct Announcer {
+    /// Waiting fetches.
+    pub wakers: Arc<Wakers>,
+    /// Settings of topics.
+    pub catalog: Arc<TopicCatalog>,
+}
+
+impl Observer for Announcer {
+    fn on_advanced(&self, partitions: &[TopicPartition]) {
+        self.wakers.wake(partitions.iter().copied());
+    }
+
+    fn on_topic(&self, name: &str, topic: Option<&Topic>) {
+        self.catalog.on_topic(name, topic);
+    }
+}

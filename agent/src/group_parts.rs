@@ -1,0 +1,135 @@
+//! What the group coordinator needs of the log: offsets as entries, topics as the fold knows them.
+//!
+//! Owns: the seams of `groups` over the commit log.
+//!
+//! Invariants: GRP-1 (offsets of one group enter the log in the order of the calls), LOG-6.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use esker_metadata::log::LogHandle;
+use esker_metadata::replica::Replica;
+use esker_model::EntryVerdict;
+use esker_model::entry::{Entry, OffsetChange, Offsets};
+use esker_model::verdict::{OffsetRefusal, OffsetsVerdict};
+use esker_segment::id::{TopicId, TopicPartition};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use crate::groups::ids::GroupId;
+use crate::groups::seams::{GroupOffset, MayBeBehind, OffsetLog, OffsetLogError, Topic, TopicNames};
+use crate::writer::{LogWriter, ProposeError};
+
+/// Committed offsets over the commit log.
+pub struct LogOffsets {
+    /// The way into the log.
+    pub writer: LogWriter,
+    /// The fold.
+    pub replica: Arc<Replica>,
+    /// The read barrier.
+    pub log: LogHandle,
+}
+
+/// Topics as the fold knows them.
+pub struct FoldTopics {
+    /// The fold.
+    pub replica: Arc<Replica>,
+    /// The read barrier.
+    pub log: LogHandle,
+}
+
+impl From<ProposeError> for OffsetLogError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Refused => Self::Fenced,
+            ProposeError::Closed => Self::Unavailable,
+            ProposeError::Unknown => Self::OutcomeUnknown,
+        }
+    }
+}
+
+fn judged(verdicts: &[EntryVerdict]) -> Result<(), OffsetLogError> {
+    match verdicts.first() {
+        Some(EntryVerdict::Offsets(OffsetsVerdict::Applied { refused })) => {
+            let full = refused.iter().any(|(_, why)| *why == OffsetRefusal::TooManyOffsets);
+            if full { Err(OffsetLogError::Full) } else { Ok(()) }
+        }
+        _ => Err(OffsetLogError::TooLarge),
+    }
+}
+
+impl LogOffsets {
+    fn of(&self, group: &GroupId, at: TopicPartition) -> GroupOffset {
+        let fold = self.replica.fold();
+        let found = fold.group_offset(group.as_str(), at);
+        GroupOffset {
+            committed: found.committed.map(|committed| committed.commit.clone()),
+            staged: found.pending,
+        }
+    }
+}
+
+#[async_trait]
+impl OffsetLog for LogOffsets {
+    fn commit(&self, group: &GroupId, changes: Vec<OffsetChange>) -> BoxFuture<'static, Result<(), OffsetLogError>> {
+        let entry = Offsets {
+            group: Box::from(group.as_str()),
+            shard: 0,
+            txn: None,
+            changes,
+        };
+        match self.writer.enqueue(vec![Entry::Offsets(entry)]) {
+            Ok(answer) => async move { judged(&answer.await?) }.boxed(),
+            Err(error) => std::future::ready(Err(error.into())).boxed(),
+        }
+    }
+
+    async fn fetch(&self, group: &GroupId, partitions: &[TopicPartition]) -> Result<Vec<GroupOffset>, OffsetLogError> {
+        // Another agent may have committed since, so even an offset that is known may be old.
+        self.log.barrier().await.map_err(|_| OffsetLogError::Unavailable)?;
+        Ok(partitions.iter().map(|at| self.of(group, *at)).collect())
+    }
+
+    async fn fetch_all(&self, group: &GroupId) -> Result<Vec<(TopicPartition, GroupOffset)>, OffsetLogError> {
+        self.log.barrier().await.map_err(|_| OffsetLogError::Unavailable)?;
+        let fold = self.replica.fold();
+        let mut partitions: Vec<TopicPartition> = fold.group_offsets(group.as_str()).map(|(at, _)| at).collect();
+        partitions.extend(fold.group_pending(group.as_str()));
+        drop(fold);
+        partitions.sort_unstable();
+        partitions.dedup();
+        Ok(partitions.into_iter().map(|at| (at, self.of(group, at))).collect())
+    }
+
+    fn groups(&self) -> Vec<GroupId> {
+        self.replica.fold().groups().map(GroupId::from).collect()
+    }
+
+    fn has_group(&self, group: &GroupId) -> bool {
+        let fold = self.replica.fold();
+        fold.group_offsets(group.as_str()).next().is_some() || fold.group_pending(group.as_str()).next().is_some()
+    }
+}
+
+fn topic(found: esker_model::fold::TopicView<'_>) -> Topic {
+    Topic {
+        id: found.id,
+        name: Arc::from(found.name),
+        partitions: found.partitions,
+    }
+}
+
+#[async_trait]
+impl TopicNames for FoldTopics {
+    fn by_name(&self, name: &str) -> Option<Topic> {
+        self.replica.fold().topic_named(name).map(topic)
+    }
+
+    fn by_id(&self, id: TopicId) -> Option<Topic> {
+        self.replica.fold().topic(id).map(topic)
+    }
+
+    async fn catch_up(&self) -> Result<(), MayBeBehind> {
+        self.log.barrier().await.map(drop).map_err(|_| MayBeBehind)
+    }
+}

@@ -1,0 +1,129 @@
+//! Answers wait for what must be durable first.
+
+use super::*;
+
+fn held() -> Stage {
+    let mut stage = Stage::new();
+    stage.join(who("a"));
+    stage.join(who("b"));
+    stage.advance(DELAY + DELAY);
+    stage.hold_stores = true;
+    stage
+}
+
+#[test]
+fn assignment_is_handed_out_after_it_was_stored() {
+    let mut stage = held();
+    let b = stage.sync("b", 1, &[]);
+    let a = stage.sync("a", 1, &[("a", "0"), ("b", "1")]);
+    assert_eq!((stage.synced(a), stage.synced(b)), (None, None));
+    assert_eq!(stage.state(), State::CompletingRebalance);
+    let store = stage.stores.pop().unwrap();
+    assert_eq!(store.group.generation, Generation(1));
+    assert_eq!(store.group.members[1].assignment, Bytes::from_static(b"1"));
+    let fx = stage.group.stored(stage.now, store.ticket, Ok(()));
+    stage.take(fx);
+    assert_eq!(stage.synced(a), Some(Ok("0".to_owned())));
+    assert_eq!(stage.synced(b), Some(Ok("1".to_owned())));
+}
+
+#[test]
+fn leader_that_repeats_itself_while_it_is_stored_is_stored_once() {
+    let mut stage = held();
+    let first = stage.sync("a", 1, &[("a", "0"), ("b", "1")]);
+    let second = stage.sync("a", 1, &[("a", "1"), ("b", "0")]);
+    assert_eq!(stage.synced(first), Some(Err(GroupError::RebalanceInProgress)));
+    assert_eq!(stage.stores.len(), 1);
+    let fx = stage.group.stored(stage.now, stage.stores[0].ticket, Ok(()));
+    stage.take(fx);
+    assert_eq!(stage.synced(second), Some(Ok("0".to_owned())));
+}
+
+#[test]
+fn assignment_that_could_not_be_stored_is_never_handed_out() {
+    let mut stage = held();
+    let b = stage.sync("b", 1, &[]);
+    let a = stage.sync("a", 1, &[("a", "0"), ("b", "1")]);
+    let ticket = stage.stores[0].ticket;
+    let fx = stage.group.stored(stage.now, ticket, Err(GroupError::Unavailable));
+    stage.take(fx);
+    assert_eq!(stage.synced(a), Some(Err(GroupError::Unavailable)));
+    assert_eq!(stage.synced(b), Some(Err(GroupError::Unavailable)));
+    assert_eq!(stage.state(), State::PreparingRebalance);
+}
+
+#[test]
+fn store_of_a_generation_that_is_over_changes_nothing() {
+    let mut stage = held();
+    let a = stage.sync("a", 1, &[("a", "0"), ("b", "1")]);
+    let ticket = stage.stores[0].ticket;
+    stage.join(who("c"));
+    assert_eq!(stage.synced(a), Some(Err(GroupError::RebalanceInProgress)));
+    for outcome in [Ok(()), Err(GroupError::Unavailable)] {
+        let fx = stage.group.stored(stage.now, ticket, outcome);
+        assert!(fx.replies.is_empty() && fx.stores.is_empty());
+    }
+    assert_eq!(stage.state(), State::PreparingRebalance);
+}
+
+#[test]
+fn restarted_static_member_is_answered_after_it_was_stored() {
+    let mut stage = Stage::new();
+    stage.form(&[who("a").instance("i"), who("b").instance("j")]);
+    stage.hold_stores = true;
+    let b2 = stage.join(who("b2").instance("j"));
+    assert_eq!(stage.joined(b2), None);
+    let store = stage.stores.pop().unwrap();
+    assert_eq!(store.group.members[1].member, id("b2"));
+    let fx = stage.group.stored(stage.now, store.ticket, Ok(()));
+    stage.take(fx);
+    assert_eq!(stage.joined(b2).unwrap().unwrap().generation, Generation(1));
+}
+
+#[test]
+fn rebalance_that_comes_first_answers_the_restarted_member_instead() {
+    let mut stage = Stage::new();
+    stage.form(&[who("a").instance("i"), who("b").instance("j")]);
+    stage.hold_stores = true;
+    let b2 = stage.join(who("b2").instance("j"));
+    let store = stage.stores.pop().unwrap();
+    let a = stage.join(who("a").instance("i").again());
+    assert_eq!(stage.joined(a).unwrap().unwrap().generation, Generation(2));
+    assert_eq!(stage.joined(b2).unwrap().unwrap().generation, Generation(2));
+    let fx = stage.group.stored(stage.now, store.ticket, Ok(()));
+    assert!(fx.replies.is_empty());
+}
+
+#[test]
+fn restored_group_goes_on_without_a_rebalance() {
+    let mut before = Stage::new();
+    before.form(&[who("a"), who("b").instance("j")]);
+    let stored = before.stores.pop().unwrap().group;
+    let mut stage = Stage::new();
+    stage.now = seconds(1000);
+    let rules = Arc::new(GroupSettings::default());
+    stage.group = Group::restore(rules, stage.now, stored);
+    assert_eq!(stage.group.describe(), before.group.describe());
+    assert_eq!(stage.group.bytes(), before.group.bytes());
+    assert_eq!(stage.heartbeat("a", 1), Ok(()));
+    let b = stage.sync("b", 1, &[]);
+    assert_eq!(stage.synced(b), Some(Ok("b".to_owned())));
+    stage.advance(SESSION);
+    assert_eq!(
+        stage.state(),
+        State::Empty,
+        "sessions run from the moment it was restored"
+    );
+}
+
+#[test]
+fn group_that_became_empty_is_stored_as_such() {
+    let mut stage = Stage::new();
+    stage.form(&[who("a")]);
+    stage.leave(&[("a", None)]);
+    let stored = stage.stores.pop().unwrap().group;
+    assert_eq!((stored.generation, stored.members.len()), (Generation(2), 0));
+    let restored = Group::restore(Arc::new(GroupSettings::default()), seconds(5), stored);
+    assert_eq!(restored.state(), State::Empty);
+    assert!(restored.wakes_at().is_some(), "it will be forgotten");
+}

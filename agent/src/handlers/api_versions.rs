@@ -1,0 +1,49 @@
+//! `ApiVersions`: what this agent speaks (KIP-35, KIP-511).
+
+use esker_kafka::messages::api_versions_request::ApiVersionsRequest;
+use esker_kafka::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
+use esker_kafka::{ApiKey, ErrorCode, Reader};
+
+use crate::kafka::connection::{CloseConnection, ReplyChunks};
+use crate::kafka::dispatch::{ReplyHeader, SERVED};
+
+/// Answers. A version that is not known gets a version 0 body with one key, its own, and the rest of the request is not
+/// parsed.
+///
+/// # Errors
+/// A body that does not decode closes the connection.
+pub fn answer(version: i16, reply: ReplyHeader, mut body: Reader) -> Result<ReplyChunks, CloseConnection> {
+    if !ApiKey::ApiVersions.stable_versions().contains(version) {
+        let response = ApiVersionsResponse {
+            error_code: ErrorCode::UnsupportedVersion.code(),
+            api_keys: vec![listed(ApiKey::ApiVersions)],
+            ..Default::default()
+        };
+        return reply.at_version(0).frame(&response);
+    }
+    let request = ApiVersionsRequest::decode(&mut body, version)
+        .map_err(|cause| CloseConnection(format!("ApiVersions version {version}: {cause}")))?;
+    let named = |text: &str| text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let invalid = version >= 3 && !(named(&request.client_software_name) && named(&request.client_software_version));
+    let response = if invalid {
+        ApiVersionsResponse {
+            error_code: ErrorCode::InvalidRequest.code(),
+            ..Default::default()
+        }
+    } else {
+        ApiVersionsResponse {
+            api_keys: SERVED.iter().copied().map(listed).collect(),
+            ..Default::default()
+        }
+    };
+    reply.frame(&response)
+}
+
+fn listed(key: ApiKey) -> ApiVersion {
+    let versions = key.advertised_versions();
+    ApiVersion {
+        api_key: key.code(),
+        min_version: versions.first,
+        max_version: versions.last,
+    }
+}

@@ -1,0 +1,38 @@
+//! `InitProducerId` for idempotent producers.
+
+use std::sync::Arc;
+
+use esker_kafka::ErrorCode;
+use esker_kafka::messages::init_producer_id_request::InitProducerIdRequest;
+use esker_kafka::messages::init_producer_id_response::InitProducerIdResponse;
+use tracing::warn;
+
+use crate::agent::Agent;
+use crate::producer_ids::NoProducerId;
+
+/// Answers. Every call without a transactional id gets a fresh id, as in Kafka.
+pub async fn answer(agent: &Arc<Agent>, request: InitProducerIdRequest) -> InitProducerIdResponse {
+    let none = |code: ErrorCode| InitProducerIdResponse {
+        error_code: code.code(),
+        producer_id: -1,
+        producer_epoch: -1,
+        ..Default::default()
+    };
+    if let Some(id) = request.transactional_id {
+        // Fatal for the client, which is right: it would wait for ever otherwise.
+        warn!(transactional_id = %id, "transactions are not built yet");
+        return none(ErrorCode::UnsupportedVersion);
+    }
+    match agent.producer_ids.next(&agent.log).await {
+        Ok(id) => InitProducerIdResponse {
+            producer_id: id.0,
+            producer_epoch: 0,
+            ..none(ErrorCode::None)
+        },
+        Err(NoProducerId::Propose(error)) => {
+            warn!(%error, "no producer id");
+            none(ErrorCode::CoordinatorNotAvailable)
+        }
+        Err(NoProducerId::Exhausted) => none(ErrorCode::CoordinatorNotAvailable),
+    }
+}

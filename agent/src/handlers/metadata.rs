@@ -1,0 +1,110 @@
+//! `Metadata`: brokers, topics, partitions, and topics created because somebody asked for them.
+//!
+//! Invariants: LOG-6 (a topic is denied only after a read barrier).
+
+use std::sync::Arc;
+
+use esker_kafka::messages::metadata_request::MetadataRequest;
+use esker_kafka::messages::metadata_response::{
+    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use esker_kafka::{ErrorCode, Str, TopicRef, Uuid};
+
+use super::create_topics::{NewTopic, create};
+use crate::agent::Agent;
+use crate::kafka::dispatch::RequestContext;
+use crate::topics::TopicView;
+
+/// Answers.
+pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: MetadataRequest) -> MetadataResponse {
+    let everything = match &request.topics {
+        None => true,
+        // Version 0 has no null: an empty list means all.
+        Some(topics) => context.version == 0 && topics.is_empty(),
+    };
+    // Before version 4 the client could not forbid it.
+    let may_create = agent.settings.topics.auto_create && (context.version < 4 || request.allow_auto_topic_creation);
+    let mut topics = Vec::new();
+    if everything {
+        let known: Vec<_> = agent.replica.fold().topics().map(|topic| Uuid(topic.id.0)).collect();
+        topics.extend(
+            known
+                .into_iter()
+                .filter_map(|id| agent.known_topic(&TopicRef::Id(id)))
+                .map(|t| found(agent, &t)),
+        );
+    }
+    for asked in request.topics.into_iter().flatten().filter(|_| !everything) {
+        let by_id = asked.name.is_none();
+        let topic = match (&asked.name, asked.topic_id) {
+            (Some(name), _) => named(agent, name, may_create).await,
+            (None, id) => agent.topic(&TopicRef::Id(id)).await.ok_or(ErrorCode::UnknownTopicId),
+        };
+        topics.push(match topic {
+            Ok(topic) => found(agent, &topic),
+            Err(code) => MetadataResponseTopic {
+                error_code: code.code(),
+                name: if by_id && context.version < 12 {
+                    Some(Str::default())
+                } else {
+                    asked.name
+                },
+                topic_id: asked.topic_id,
+                ..Default::default()
+            },
+        });
+    }
+    MetadataResponse {
+        brokers: vec![MetadataResponseBroker {
+            node_id: agent.node_id,
+            host: Str::from(agent.endpoint.host.as_str()),
+            port: i32::from(agent.endpoint.port),
+            rack: None,
+        }],
+        cluster_id: Some(Str::from(agent.cluster.as_str())),
+        controller_id: agent.node_id,
+        topics,
+        ..Default::default()
+    }
+}
+
+async fn named(agent: &Arc<Agent>, name: &Str, may_create: bool) -> Result<TopicView, ErrorCode> {
+    let asked = TopicRef::Name(name.clone());
+    if let Some(topic) = agent.topic(&asked).await {
+        return Ok(topic);
+    }
+    super::create_topics::check_name(name).map_err(|_| ErrorCode::InvalidTopic)?;
+    if !may_create {
+        return Err(ErrorCode::UnknownTopicOrPartition);
+    }
+    let new = NewTopic::with_defaults(name.as_str(), &agent.settings);
+    match create(agent, new, false).await {
+        // Somebody else may have been first; then it is there now.
+        Ok(_) | Err((ErrorCode::TopicAlreadyExists, _)) => {
+            agent.topic(&asked).await.ok_or(ErrorCode::LeaderNotAvailable)
+        }
+        Err((ErrorCode::InvalidTopic, _)) => Err(ErrorCode::InvalidTopic),
+        Err((ErrorCode::RequestTimedOut | ErrorCode::NotController, _)) => Err(ErrorCode::LeaderNotAvailable),
+        Err((code, _)) => Err(code),
+    }
+}
+
+fn found(agent: &Agent, topic: &TopicView) -> MetadataResponseTopic {
+    let leader_epoch = agent.leader_epoch();
+    let partitions = (0..topic.partitions).map(|index| MetadataResponsePartition {
+        error_code: 0,
+        partition_index: i32::try_from(index).unwrap_or(i32::MAX),
+        leader_id: agent.node_id,
+        leader_epoch,
+        replica_nodes: vec![agent.node_id],
+        isr_nodes: vec![agent.node_id],
+        offline_replicas: Vec::new(),
+    });
+    MetadataResponseTopic {
+        error_code: 0,
+        name: Some(Str::from(&*topic.name)),
+        topic_id: Uuid(topic.id.0),
+        partitions: partitions.collect(),
+        ..Default::default()
+    }
+}

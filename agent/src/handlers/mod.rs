@@ -1,0 +1,36 @@
+//! The Kafka requests that are neither produce, fetch nor about groups: one module per API.
+
+pub mod api_versions;
+pub mod create_topics;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod groups;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod offset_for_leader_epoch;
+
+use esker_kafka::ErrorCode;
+use esker_segment::id::{PartitionIndex, TopicPartition};
+
+use crate::topics::TopicView;
+use crate::writer::ProposeError;
+
+/// What a client is told when the log did not take an entry.
+pub(crate) fn propose_code(error: ProposeError) -> ErrorCode {
+    match error {
+        ProposeError::Refused => ErrorCode::TopicAlreadyExists,
+        ProposeError::Closed => ErrorCode::NotController,
+        ProposeError::Unknown => ErrorCode::RequestTimedOut,
+    }
+}
+
+/// The partition that a request names, if the topic has it.
+pub(crate) fn partition_of(topic: Option<&TopicView>, index: i32) -> Option<TopicPartition> {
+    let topic = topic?;
+    let index = u32::try_from(index).ok().filter(|index| *index < topic.partitions)?;
+    Some(TopicPartition {
+        topic: topic.id,
+        partition: PartitionIndex(index),
+    })
+}

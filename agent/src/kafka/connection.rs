@@ -1,0 +1,285 @@
+//! One Kafka connection: frames in, replies out, in order.
+//!
+//! Owns: framing, the order of replies, how far requests are read ahead, deadlines of a connection.
+//! Does not own: what a request means (`dispatch`), how many connections there may be (`listener`).
+//!
+//! Two loops share a connection. The *reader* takes frames and turns each into a [`Reply`] future; produce requests enter
+//! the write-ahead buffer right there, in the order in which they arrived, so that the next one is read while the first is
+//! still uploading. The *writer* awaits the replies one after the other, so replies leave in request order and a request
+//! that is not a produce starts only when everything before it is answered, as in Kafka.
+//!
+//! Invariants: MEM-1 (a frame is held only under the byte budget; nothing is allocated on a peer's word).
+
+use std::io;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+/// Requests of one connection that may be read before their replies have left.
+const READ_AHEAD_REQUESTS: usize = 16;
+/// How much of a frame is allocated before its bytes arrive.
+const FRAME_ALLOCATION_FIRST: usize = 16 * 1024;
+/// Chunks handed to one vectored write.
+const WRITE_CHUNKS_MAX: usize = 64;
+/// A frame that has begun must be complete by then, plus one second per [`BODY_RATE_MIN`] bytes.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// Least rate at which a frame's body must arrive, bytes per second.
+const BODY_RATE_MIN: usize = 64 * 1024;
+/// The first byte of a connection must arrive by then.
+const FIRST_BYTE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A finished reply: chunks ready for the socket, length prefix included. `None` when the request gets no answer
+/// (`acks=0`).
+pub type ReplyChunks = Option<Vec<Bytes>>;
+
+/// What becomes of a request. Polled only when all earlier replies of the connection have left.
+pub type Reply = BoxFuture<'static, Result<ReplyChunks, CloseConnection>>;
+
+/// The connection must be closed, for this reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CloseConnection(pub String);
+
+/// A request as it came off the wire, with its share of the byte budget.
+#[derive(Debug)]
+pub struct Frame {
+    /// The frame without its length prefix.
+    pub bytes: Bytes,
+    /// Given back when the request no longer holds the frame's bytes.
+    pub budget: Option<OwnedSemaphorePermit>,
+}
+
+/// Turns requests into replies.
+#[async_trait::async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// Takes a request in. A produce request enters the write-ahead buffer before this returns; any other does its work
+    /// in the returned future.
+    ///
+    /// # Errors
+    /// When the connection cannot go on: the frame is not a request.
+    async fn accept(&self, connection: &ConnectionContext, frame: Frame) -> Result<Accepted, CloseConnection>;
+}
+
+/// A request that was taken in.
+pub struct Accepted {
+    /// The reply.
+    pub reply: Reply,
+    /// Whether the following request may be taken in before this one is answered.
+    pub pipelined: bool,
+}
+
+/// What a request may need to know of its connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionContext {
+    /// Distinguishes connections of this process.
+    pub id: u64,
+    /// The peer.
+    pub peer: SocketAddr,
+    /// Where the peer connected to.
+    pub local: SocketAddr,
+}
+
+/// Limits of a connection; plain data.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// `socket.request.max.bytes`.
+    pub request_bytes_max: usize,
+    /// `connections.max.idle.ms`.
+    pub idle_max: Duration,
+}
+
+/// Serves one connection until the peer goes, breaks the protocol, or is idle for too long.
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    context: ConnectionContext,
+    service: Arc<dyn Service>,
+    budget: Arc<Semaphore>,
+    limits: ConnectionLimits,
+) {
+    let (read, write) = tokio::io::split(stream);
+    let (replies, queue) = mpsc::channel(READ_AHEAD_REQUESTS);
+    let barrier = Barrier::default();
+    let reader = read_loop(read, &context, &*service, budget, limits, replies, &barrier);
+    let writer = write_loop(write, queue, &barrier);
+    tokio::pin!(reader, writer);
+    let closed = tokio::select! {
+        biased;
+        closed = &mut writer => closed,
+        // The peer may have half-closed: what it asked for is still answered.
+        ended = &mut reader => match ended {
+            Ok(()) => writer.await,
+            Err(reason) => Err(reason),
+        },
+    };
+    if let Err(reason) = closed {
+        debug!(peer = %context.peer, %reason, "connection closed");
+    }
+}
+
+/// Counts the requests taken in that must be answered before another one starts.
+#[derive(Default)]
+struct Barrier {
+    exclusive: AtomicUsize,
+    answered: Notify,
+}
+
+impl Barrier {
+    async fn wait(&self) {
+        loop {
+            let answered = self.answered.notified();
+            if self.exclusive.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            answered.await;
+        }
+    }
+}
+
+async fn read_loop<R: AsyncRead + Unpin>(
+    mut read: R,
+    context: &ConnectionContext,
+    service: &dyn Service,
+    budget: Arc<Semaphore>,
+    limits: ConnectionLimits,
+    replies: mpsc::Sender<(Reply, bool)>,
+    barrier: &Barrier,
+) -> Result<(), CloseConnection> {
+    let mut buffer = BytesMut::new();
+    let mut first = true;
+    loop {
+        let patience = if first { FIRST_BYTE_DEADLINE } else { limits.idle_max };
+        first = false;
+        let Some(frame) = read_frame(&mut read, &mut buffer, &budget, limits, patience).await? else {
+            return Ok(());
+        };
+        // Nothing overtakes a request that is not pipelined.
+        barrier.wait().await;
+        let Accepted { reply, pipelined } = service.accept(context, frame).await?;
+        if !pipelined {
+            barrier.exclusive.fetch_add(1, Ordering::AcqRel);
+        }
+        if replies.send((reply, pipelined)).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn write_loop<W: AsyncWrite + Unpin>(
+    mut write: W,
+    mut queue: mpsc::Receiver<(Reply, bool)>,
+    barrier: &Barrier,
+) -> Result<(), CloseConnection> {
+    while let Some((reply, pipelined)) = queue.recv().await {
+        if let Some(chunks) = reply.await? {
+            write_chunks(&mut write, chunks)
+                .await
+                .map_err(|error| CloseConnection(format!("write: {error}")))?;
+        }
+        if !pipelined {
+            barrier.exclusive.fetch_sub(1, Ordering::AcqRel);
+            barrier.answered.notify_waiters();
+        }
+    }
+    Ok(())
+}
+
+/// Reads one frame; `None` when the peer has closed between two frames.
+async fn read_frame<R: AsyncRead + Unpin>(
+    read: &mut R,
+    buffer: &mut BytesMut,
+    budget: &Arc<Semaphore>,
+    limits: ConnectionLimits,
+    patience: Duration,
+) -> Result<Option<Frame>, CloseConnection> {
+    let idle_until = Instant::now() + patience;
+    while buffer.len() < 4 {
+        if buffer.capacity() - buffer.len() < 4 {
+            buffer.reserve(FRAME_ALLOCATION_FIRST);
+        }
+        if read_some(read, buffer, idle_until).await? == 0 {
+            return if buffer.is_empty() {
+                Ok(None)
+            } else {
+                Err(CloseConnection("closed inside a frame".into()))
+            };
+        }
+    }
+    let length = i32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]);
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= limits.request_bytes_max)
+        .ok_or_else(|| CloseConnection(format!("frame of {length} bytes refused")))?;
+    let permits = u32::try_from(length).map_err(|_| CloseConnection("frame too large".into()))?;
+    let permit = Arc::clone(budget)
+        .acquire_many_owned(permits)
+        .await
+        .map_err(|_| CloseConnection("shutting down".into()))?;
+    buffer.advance(4);
+    let seconds = u64::try_from(length / BODY_RATE_MIN).unwrap_or(u64::MAX);
+    let body_until = Instant::now() + BODY_DEADLINE + Duration::from_secs(seconds);
+    while buffer.len() < length {
+        if buffer.capacity() == buffer.len() {
+            // Memory follows the bytes that have come: at most four times as much.
+            let wanted = (length - buffer.len()).min(buffer.len().saturating_mul(3).max(FRAME_ALLOCATION_FIRST));
+            buffer.reserve(wanted);
+        }
+        if read_some(read, buffer, body_until).await? == 0 {
+            return Err(CloseConnection("closed inside a frame".into()));
+        }
+    }
+    let bytes = buffer.split_to(length).freeze();
+    Ok(Some(Frame {
+        bytes,
+        budget: Some(permit),
+    }))
+}
+
+async fn read_some<R: AsyncRead + Unpin>(
+    read: &mut R,
+    buffer: &mut BytesMut,
+    until: Instant,
+) -> Result<usize, CloseConnection> {
+    match timeout_at(until, read.read_buf(buffer)).await {
+        Ok(Ok(count)) => Ok(count),
+        Ok(Err(error)) => Err(CloseConnection(format!("read: {error}"))),
+        Err(_) => Err(CloseConnection("too slow or idle".into())),
+    }
+}
+
+async fn write_chunks<W: AsyncWrite + Unpin>(write: &mut W, mut chunks: Vec<Bytes>) -> io::Result<()> {
+    let mut next = 0;
+    while next < chunks.len() {
+        if chunks[next].is_empty() {
+            next += 1;
+            continue;
+        }
+        let end = chunks.len().min(next + WRITE_CHUNKS_MAX);
+        let mut written = {
+            let slices: Vec<IoSlice<'_>> = chunks[next..end].iter().map(|chunk| IoSlice::new(chunk)).collect();
+            write.write_vectored(&slices).await?
+        };
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while written > 0 {
+            let taken = written.min(chunks[next].len());
+            chunks[next].advance(taken);
+            written -= taken;
+            if chunks[next].is_empty() {
+                // Let go of the bytes at once.
+                chunks[next] = Bytes::new();
+                next += 1;
+            }
+        }
+    }
+    write.flush().await
+}

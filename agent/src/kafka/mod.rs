@@ -1,0 +1,5 @@
+//! The Kafka wire protocol: listener, connections, and the requests an agent answers.
+
+pub mod connection;
+pub mod dispatch;
+pub mod listener;

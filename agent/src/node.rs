@@ -1,0 +1,367 @@
+//! A running agent: its parts, started in order and drained in order.
+//!
+//! Owns: which tasks an agent consists of.
+//! Does not own: the stores, which are handed in; the process (`esker`).
+//!
+//! Invariants: connections are taken only when the log has been folded up to its head; a drained agent has settled
+//! everything that entered its write-ahead buffer.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use esker_metadata::keys::root::Root;
+use esker_metadata::keys::session::SessionInfo;
+use esker_metadata::keys::topic::Topic;
+use esker_metadata::log::{
+    AppliedCommit, Cluster, FollowEnd, Follower, FollowerSettings, LogHandle, LogSink, SessionError, SinkError,
+};
+use esker_metadata::replica::Replica;
+use esker_metadata::store::MetadataError;
+use esker_model::CommitPosition;
+use esker_model::entry::{Entry, FeatureLevel, Incarnation, Limits};
+use esker_segment::id::{IncarnationNumber, Timestamp};
+use esker_segment::name::ClusterId;
+use esker_storage::buffer::BufferSettings;
+use esker_storage::store::ObjectStore;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::agent::{Agent, Announcer, Endpoint};
+use crate::clock::Clock;
+use crate::group_parts::{FoldTopics, LogOffsets};
+use crate::groups::coordinator::{Coordinator, Parts as GroupParts};
+use crate::groups::seams::VolatileGroups;
+use crate::groups::settings::GroupSettings;
+use crate::kafka::connection::{ConnectionLimits, Service};
+use crate::kafka::listener::{self, ListenerLimits};
+use crate::merged::Merged;
+use crate::producer_ids::ProducerIds;
+use crate::replica_view::View;
+use crate::segments::Segments;
+use crate::settings::Settings;
+use crate::topics::TopicCatalog;
+use crate::wake::Wakers;
+use crate::writer::upload::Uploader;
+use crate::writer::{Inbox, LogWriter, ProposeError, Writer, WriterParts};
+
+/// How long connections may take to get their last answers.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+
+/// What an agent is made of.
+pub struct NodeParts {
+    /// The metadata store and the cluster's incarnation.
+    pub metadata: Cluster,
+    /// The cluster's id, as keys in the bucket have it.
+    pub cluster: ClusterId,
+    /// The bucket.
+    pub objects: Arc<dyn ObjectStore>,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// 128 random bits.
+    pub random: Arc<dyn Fn() -> u128 + Send + Sync>,
+    /// Settings.
+    pub settings: Arc<Settings>,
+    /// This agent's node id.
+    pub node_id: i32,
+    /// Where clients reach it.
+    pub endpoint: Endpoint,
+}
+
+/// Why an agent did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The log can no longer be followed.
+    #[error("the log cannot be followed: {0}")]
+    Follow(FollowEnd),
+    /// No session, or another incarnation.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The metadata store does not answer.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The cluster's first entries were not committed.
+    #[error("the cluster could not be set up: {0}")]
+    SetUp(#[from] ProposeError),
+    /// A task panicked.
+    #[error("a task of the agent ended: {0}")]
+    Task(tokio::task::JoinError),
+}
+
+/// A running agent.
+pub struct Node {
+    agent: Arc<Agent>,
+    tasks: JoinSet<Result<(), NodeError>>,
+    stop_listening: CancellationToken,
+    stop_writing: CancellationToken,
+    budget: Arc<Semaphore>,
+}
+
+/// Feeds the replica from the follower.
+struct ReplicaSink {
+    replica: Arc<Replica>,
+    known: BTreeSet<String>,
+}
+
+#[async_trait]
+impl LogSink for ReplicaSink {
+    async fn load_checkpoint(&mut self, root: Option<&Root>) -> Result<(), SinkError> {
+        match root {
+            None => Ok(()),
+            Some(_) => Err(SinkError("checkpoints cannot be read yet".to_owned())),
+        }
+    }
+
+    fn apply(&mut self, commit: AppliedCommit) -> Result<(), SinkError> {
+        let at = CommitPosition {
+            index: commit.index,
+            session: commit.session,
+            number: commit.number,
+        };
+        self.replica.apply(at, &commit.record).map_err(|unsupported| {
+            SinkError(format!(
+                "the log needs feature level {}: run a newer version",
+                unsupported.needed
+            ))
+        })
+    }
+
+    fn on_root(&mut self, root: &Root) {
+        self.replica.on_root(root.clone());
+    }
+
+    fn on_topic(&mut self, name: &str, topic: Option<&Topic>) {
+        if topic.is_some() {
+            self.known.insert(name.to_owned());
+        } else {
+            self.known.remove(name);
+        }
+        self.replica.on_topic(name, topic.cloned());
+    }
+}
+
+impl Node {
+    /// Starts everything but the listener: when this returns the agent has folded the log up to its head.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub async fn start(parts: NodeParts) -> Result<Self, NodeError> {
+        let mut tasks = JoinSet::new();
+        let settings = Arc::clone(&parts.settings);
+        let replica = Arc::new(Replica::new());
+        let (wakers, catalog) = (
+            Arc::new(Wakers::default()),
+            Arc::new(TopicCatalog::new(Arc::clone(&settings))),
+        );
+        replica.observe(Arc::new(Announcer {
+            wakers: Arc::clone(&wakers),
+            catalog: Arc::clone(&catalog),
+        }));
+        let sink = ReplicaSink {
+            replica: Arc::clone(&replica),
+            known: BTreeSet::new(),
+        };
+        let (follower, log) = Follower::new(parts.metadata.clone(), Box::new(sink), FollowerSettings::default());
+        let following = follower.run();
+        tasks.spawn(async { Err(NodeError::Follow(following.await)) });
+        log.barrier().await?;
+
+        let cache_bytes = settings.memory.cache_bytes_max;
+        let segments = Arc::new(Segments::new(
+            Arc::clone(&parts.objects),
+            parts.cluster.clone(),
+            cache_bytes,
+        ));
+        let inbox = Arc::new(Inbox::new(buffer_settings(&settings)));
+        let (writer, proposals) = LogWriter::new(Arc::clone(&inbox));
+        let stop_writing = CancellationToken::new();
+        let stop_listening = CancellationToken::new();
+        let incarnation = parts.metadata.incarnation;
+        let task = Writer::open(WriterParts {
+            inbox,
+            proposals,
+            uploader: Uploader {
+                store: Arc::clone(&parts.objects),
+                cache: Arc::clone(&segments),
+                cluster: parts.cluster.clone(),
+                incarnation: (incarnation.number, esker_segment::id::IncarnationId(incarnation.id)),
+                zone: Box::from(""),
+            },
+            replica: Arc::clone(&replica),
+            log: log.clone(),
+            info: SessionInfo {
+                node_id: parts.node_id,
+                ..SessionInfo::default()
+            },
+            stop: stop_writing.clone(),
+        })
+        .await?;
+        tasks.spawn(async { task.run().await.map_err(NodeError::from) });
+        set_up(&parts, &replica, &writer).await?;
+
+        let groups = coordinator(&parts, &settings, &replica, &writer, &log);
+        let timers = Arc::clone(&groups).run(stop_listening.clone());
+        tasks.spawn(async {
+            timers.await;
+            Ok(())
+        });
+        let budget = usize::try_from(settings.memory.buffer_bytes_max)
+            .unwrap_or(usize::MAX)
+            .min(Semaphore::MAX_PERMITS);
+        let agent = Arc::new_cyclic(|this| Agent {
+            this: this.clone(),
+            cluster: parts.cluster.as_str().to_owned(),
+            node_id: parts.node_id,
+            endpoint: parts.endpoint,
+            settings,
+            clock: parts.clock,
+            random: parts.random,
+            view: View::new(Arc::clone(&replica)),
+            replica,
+            catalog,
+            wakers,
+            log: writer,
+            follower: log,
+            segments,
+            merged: Merged,
+            producer_ids: ProducerIds::default(),
+            groups,
+            stop: stop_listening.clone(),
+        });
+        Ok(Self {
+            agent,
+            tasks,
+            stop_listening,
+            stop_writing,
+            budget: Arc::new(Semaphore::new(budget)),
+        })
+    }
+
+    /// What the request handlers share.
+    #[must_use]
+    pub fn agent(&self) -> Arc<Agent> {
+        Arc::clone(&self.agent)
+    }
+
+    /// Takes Kafka connections from now on.
+    pub fn listen(&mut self, listener: TcpListener) {
+        let network = &self.agent.settings.network;
+        let count = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+        let limits = ListenerLimits {
+            connections_max: count(network.connections_max),
+            connections_per_address_max: count(network.connections_per_ip_max),
+            connection: ConnectionLimits {
+                request_bytes_max: count(network.request_bytes_max),
+                idle_max: network.connection_idle_max,
+            },
+        };
+        let service: Arc<dyn Service> = Arc::clone(&self.agent) as Arc<dyn Service>;
+        let (budget, stop) = (Arc::clone(&self.budget), self.stop_listening.clone());
+        self.tasks.spawn(async move {
+            listener::run(listener, service, budget, limits, stop).await;
+            Ok(())
+        });
+    }
+
+    /// Runs until `stop`, or until a part ends by itself; then drains.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), NodeError> {
+        let mut result = Ok(());
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            Some(ended) = self.tasks.join_next() => result = ended.unwrap_or_else(|panic| Err(NodeError::Task(panic))),
+        }
+        info!("draining");
+        self.stop_listening.cancel();
+        // Connections get the answers to what they had sent; then what entered the buffer is settled.
+        tokio::time::sleep(Duration::ZERO).await;
+        self.stop_writing.cancel();
+        let drained = tokio::time::timeout(DRAIN_MAX + DRAIN_MAX, async {
+            // The follower is the one that does not end by itself.
+            while self.tasks.len() > 1 {
+                if let Some(Err(panic)) = self.tasks.join_next().await {
+                    return Err(NodeError::Task(panic));
+                }
+            }
+            Ok(())
+        });
+        let drained = drained.await.unwrap_or(Ok(()));
+        self.tasks.shutdown().await;
+        result.and(drained)
+    }
+}
+
+fn buffer_settings(settings: &Settings) -> BufferSettings {
+    BufferSettings {
+        segment_bytes_max: settings.flush.bytes,
+        index_bytes_max: usize::try_from(settings.flush.index_bytes).unwrap_or(usize::MAX),
+        flush_age: settings.flush.age,
+        flush_interval_min: settings.flush.min_interval,
+    }
+}
+
+/// The first entries of a new cluster: its incarnation, and the limits that the fold enforces.
+async fn set_up(parts: &NodeParts, replica: &Replica, writer: &LogWriter) -> Result<(), NodeError> {
+    if replica.fold().incarnation().0 != IncarnationNumber(0) {
+        return Ok(());
+    }
+    let found = parts.metadata.incarnation;
+    let limits = Limits {
+        partitions_max: parts.settings.limits.partitions_max,
+        topic_partitions_max: parts.settings.limits.partitions_per_topic_max,
+        producer_windows_max: parts.settings.producers.state_max,
+        ..Limits::default()
+    };
+    let level = replica.fold().feature_level();
+    let entries = vec![
+        Entry::Incarnation(Incarnation {
+            number: found.number,
+            id: esker_segment::id::IncarnationId(found.id),
+        }),
+        Entry::FeatureLevel(FeatureLevel { level, limits }),
+    ];
+    writer.propose(entries).await?;
+    Ok(())
+}
+
+fn coordinator(
+    parts: &NodeParts,
+    settings: &Settings,
+    replica: &Arc<Replica>,
+    writer: &LogWriter,
+    log: &LogHandle,
+) -> Arc<Coordinator> {
+    let groups = &settings.groups;
+    let limits = GroupSettings {
+        session_timeout_min: groups.session_timeout_min,
+        session_timeout_max: groups.session_timeout_max,
+        initial_rebalance_delay: groups.initial_rebalance_delay,
+        members_max: usize::try_from(groups.members_max).unwrap_or(usize::MAX),
+        ..GroupSettings::default()
+    };
+    let clock = Arc::clone(&parts.clock);
+    Coordinator::new(
+        limits,
+        GroupParts {
+            offsets: Arc::new(LogOffsets {
+                writer: writer.clone(),
+                replica: Arc::clone(replica),
+                log: log.clone(),
+            }),
+            topics: Arc::new(FoldTopics {
+                replica: Arc::clone(replica),
+                log: log.clone(),
+            }),
+            store: Arc::new(VolatileGroups),
+            wall_clock: Arc::new(move || Timestamp(clock.now_ms())),
+            random: Arc::clone(&parts.random),
+        },
+    )
+}

@@ -1,0 +1,178 @@
+//! The answer to a produce request.
+//!
+//! Owns: the map from outcomes to Kafka's error codes. Produce never answers UNKNOWN_SERVER_ERROR.
+//!
+//! Invariants: LOG-4.
+
+use esker_kafka::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
+use esker_kafka::{ErrorCode, ProducePartition, Str, TopicRef, Uuid};
+use esker_model::BatchVerdict;
+use esker_segment::id::TopicPartition;
+
+use super::acks::Outcome;
+use super::validate::Refusal;
+use crate::agent::Agent;
+
+/// One partition of the request.
+#[derive(Debug)]
+pub(super) struct Slot {
+    topic: TopicRef,
+    index: i32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Refused(Refusal),
+    Entered {
+        at: TopicPartition,
+        ack: usize,
+        log_append_time_ms: i64,
+    },
+}
+
+impl Slot {
+    pub(super) fn refused(partition: &ProducePartition, refusal: Refusal) -> Self {
+        Self {
+            topic: partition.topic.clone(),
+            index: partition.index,
+            state: State::Refused(refusal),
+        }
+    }
+
+    pub(super) fn entered(
+        partition: &ProducePartition,
+        at: TopicPartition,
+        ack: usize,
+        log_append_time_ms: i64,
+    ) -> Self {
+        let state = State::Entered {
+            at,
+            ack,
+            log_append_time_ms,
+        };
+        Self {
+            topic: partition.topic.clone(),
+            index: partition.index,
+            state,
+        }
+    }
+
+    pub(super) fn refusal(&self) -> Option<&str> {
+        match &self.state {
+            State::Refused(refusal) => Some(&refusal.message),
+            State::Entered { .. } => None,
+        }
+    }
+}
+
+pub(super) fn build(agent: &Agent, slots: Vec<Slot>, outcomes: &[Outcome]) -> ProduceResponse {
+    let mut responses: Vec<TopicProduceResponse> = Vec::new();
+    let mut last: Option<TopicRef> = None;
+    for slot in slots {
+        if last.as_ref() != Some(&slot.topic) {
+            let (name, topic_id) = match &slot.topic {
+                TopicRef::Name(name) => (name.clone(), Uuid::ZERO),
+                TopicRef::Id(id) => (Str::default(), *id),
+            };
+            responses.push(TopicProduceResponse {
+                name,
+                topic_id,
+                partition_responses: Vec::new(),
+            });
+            last = Some(slot.topic.clone());
+        }
+        let answered = match slot.state {
+            State::Refused(refusal) => refused(slot.index, refusal),
+            State::Entered {
+                at,
+                ack,
+                log_append_time_ms,
+            } => judged(agent, slot.index, at, outcomes[ack], log_append_time_ms),
+        };
+        responses
+            .last_mut()
+            .expect("one was just pushed")
+            .partition_responses
+            .push(answered);
+    }
+    ProduceResponse {
+        responses,
+        ..Default::default()
+    }
+}
+
+fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
+    let record_errors = refusal
+        .records
+        .iter()
+        .map(|(batch_index, message)| BatchIndexAndErrorMessage {
+            batch_index: *batch_index,
+            batch_index_error_message: Some(Str::from(*message)),
+        })
+        .collect();
+    PartitionProduceResponse {
+        index,
+        error_code: refusal.code.code(),
+        base_offset: -1,
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        record_errors,
+        error_message: Some(Str::from(refusal.message)),
+        ..Default::default()
+    }
+}
+
+fn judged(
+    agent: &Agent,
+    index: i32,
+    at: TopicPartition,
+    outcome: Outcome,
+    log_append_time_ms: i64,
+) -> PartitionProduceResponse {
+    match stored_at(outcome) {
+        Ok(base) => PartitionProduceResponse {
+            index,
+            error_code: 0,
+            base_offset: base,
+            log_append_time_ms,
+            log_start_offset: agent.view.log_start(at).map_or(-1, |offset| offset.0),
+            ..Default::default()
+        },
+        Err((code, message)) => refused(index, Refusal::new(code, message)),
+    }
+}
+
+/// Where the batch is, or what the producer is told instead.
+fn stored_at(outcome: Outcome) -> Result<i64, (ErrorCode, String)> {
+    let verdict = match outcome {
+        Outcome::Judged(verdict) => verdict,
+        Outcome::Unknown => return Err((ErrorCode::RequestTimedOut, "not committed in time".to_owned())),
+        Outcome::NotCommitted => {
+            return Err((
+                ErrorCode::KafkaStorageError,
+                "the object store did not take the batch".to_owned(),
+            ));
+        }
+    };
+    match verdict {
+        BatchVerdict::Stored { base } | BatchVerdict::Duplicate { base } => Ok(base.0),
+        BatchVerdict::OutOfOrder { expected, found } => Err((
+            ErrorCode::OutOfOrderSequenceNumber,
+            format!("sequence {found} found, {expected} expected"),
+        )),
+        BatchVerdict::Fenced { current } => Err((
+            ErrorCode::InvalidProducerEpoch,
+            format!("the producer's epoch is {current}"),
+        )),
+        BatchVerdict::NoSuchPartition => Err((ErrorCode::UnknownTopicOrPartition, "no such partition".to_owned())),
+        BatchVerdict::UnknownProducer => Err((
+            ErrorCode::InvalidProducerIdMapping,
+            "the producer id was never granted".to_owned(),
+        )),
+        BatchVerdict::InvalidTxn(why) => Err((ErrorCode::InvalidTxnState, format!("{why:?}"))),
+        BatchVerdict::Malformed => Err((ErrorCode::CorruptMessage, "the batch contradicts itself".to_owned())),
+    }
+}

@@ -1,0 +1,96 @@
+//! Uploads of segments: lays one out, puts it into the bucket, tries again under another key.
+//!
+//! Owns: attempts, back-off, time-outs of an attempt.
+//! Does not own: the queue (`pipeline`), when a flush happens (`inbox`).
+//!
+//! Invariants: an object key is written once (a PUT whose outcome is unknown may still land later).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_model::entry::SegmentEntry;
+use esker_segment::id::{IncarnationId, IncarnationNumber, SegmentNumber, SessionId};
+use esker_segment::name::{ClusterId, SegmentName};
+use esker_segment::segment::{OrderList, SegmentBuilder, SegmentHeader};
+use esker_storage::store::{ObjectKey, ObjectStore};
+use tracing::warn;
+
+use crate::segments::Segments;
+
+use super::pipeline::{Uploaded, verdict_places};
+
+/// An attempt that takes longer is given up; its object may still appear and is garbage then.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+const BACK_OFF_FIRST: Duration = Duration::from_millis(50);
+const BACK_OFF_LAST: Duration = Duration::from_secs(2);
+
+/// What uploads need.
+#[derive(Clone)]
+pub struct Uploader {
+    /// The bucket.
+    pub store: Arc<dyn ObjectStore>,
+    /// Keeps fresh segments for readers.
+    pub cache: Arc<Segments>,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This life of the cluster.
+    pub incarnation: (IncarnationNumber, IncarnationId),
+    /// Zone of this agent; empty for none.
+    pub zone: Box<str>,
+}
+
+/// One segment to upload.
+pub struct Upload {
+    /// Its writer.
+    pub session: SessionId,
+    /// Which of its segments.
+    pub number: SegmentNumber,
+    /// Its batches.
+    pub batches: SegmentBuilder,
+    /// Commits folded since the segment before.
+    pub order: OrderList,
+}
+
+impl Uploader {
+    /// Uploads until it works. Cancelled by dropping it.
+    pub async fn run(self, upload: Upload) -> (SegmentNumber, Uploaded) {
+        let header = SegmentHeader {
+            incarnation: self.incarnation.0,
+            incarnation_id: self.incarnation.1,
+            session: upload.session,
+            number: upload.number,
+        };
+        let segment = upload.batches.finish(&header, &upload.order);
+        let mut back_off = BACK_OFF_FIRST;
+        let mut attempt = 0;
+        let name = loop {
+            let name = SegmentName {
+                incarnation: self.incarnation.0,
+                session: upload.session,
+                number: upload.number,
+                attempt,
+            };
+            let key = ObjectKey(name.key(&self.cluster));
+            let put = self.store.create(&key, segment.chunks.clone());
+            match tokio::time::timeout(ATTEMPT_TIMEOUT, put).await {
+                Ok(Ok(())) => break name,
+                Ok(Err(error)) => warn!(%error, attempt, "segment not uploaded, trying again under another key"),
+                Err(_) => warn!(%key, attempt, "upload took too long, trying again under another key"),
+            }
+            tokio::time::sleep(back_off).await;
+            back_off = (back_off * 2).min(BACK_OFF_LAST);
+            attempt += 1;
+        };
+        self.cache.insert(name, &segment);
+        let verdict_places = verdict_places(&segment);
+        let entry = SegmentEntry {
+            name,
+            bytes: segment.length_bytes,
+            content_hash: segment.content_hash,
+            zone: self.zone,
+            confirmed: 0,
+            index: segment.index,
+        };
+        (upload.number, Uploaded { entry, verdict_places })
+    }
+}
