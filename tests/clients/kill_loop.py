@@ -86,7 +86,7 @@ class Confluent(Client):
         order = {} if self.idempotent else {"max_in_flight": 1}
         producer = stock.producer(self.bootstrap, enable_idempotence=self.idempotent, message_timeout_ms=GIVE_UP_MS,
                                   retries=2**31 - 1, retry_backoff_ms=50, retry_backoff_max_ms=200, reconnect_backoff_ms=20,
-                                  reconnect_backoff_max_ms=200, log_level=0, **{**order, "acks": "all", "linger_ms": 2, **self.config})
+                                  reconnect_backoff_max_ms=200, **{**order, "acks": "all", "linger_ms": 2, **self.config})
         while not self.stopping.wait(0.01):
             for _ in range(10 if len(producer) < BACKLOG_MAX else 0):
                 self.send(producer)
@@ -177,7 +177,7 @@ class LiveReader(Client):
         self.topics = topics
 
     def work(self):
-        consumer = stock.consumer(self.bootstrap, reconnect_backoff_max_ms=200, log_level=0)
+        consumer = stock.consumer(self.bootstrap, reconnect_backoff_max_ms=200)
         places = [(t, p) for t in self.topics for p in range(PARTITIONS)]
         for topic, partition in places:
             self.recorder.event("seek", r=self.name, p=f"{topic}/{partition}", o=0)

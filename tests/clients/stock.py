@@ -13,6 +13,7 @@ from harness import CACHE, Failed
 JAVA = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-cp", f"{CACHE / 'jars'}/*"]
 TOOLS = "org.apache.kafka.tools."
+LOG_LEVEL = 0  # of librdkafka, on stderr; 7 shows everything
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 NULL_MARKER = "\\N"
 CONSOLE_PRODUCER = TOOLS + "ConsoleProducer"
@@ -64,7 +65,7 @@ def kcat(*args, stdin=None, stdout=None, timeout=120, ok=True):
 
 
 def admin(bootstrap):
-    return AdminClient({"bootstrap.servers": bootstrap})
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": LOG_LEVEL})
 
 
 def create_topic(bootstrap, name, partitions=1, **config):
@@ -81,7 +82,7 @@ def dotted(config):
 
 
 def producer(bootstrap, **config):
-    return Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, **dotted(config)})
+    return Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "log_level": LOG_LEVEL, **dotted(config)})
 
 
 def send(producer, topic, records, timeout=30):
@@ -111,7 +112,7 @@ def send(producer, topic, records, timeout=30):
 
 def consumer(bootstrap, group="unused", **config):
     return Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error",
-                     "fetch.wait.max.ms": 100, **dotted(config)})
+                     "fetch.wait.max.ms": 100, "log_level": LOG_LEVEL, **dotted(config)})
 
 
 def watermarks(bootstrap, topic, partition=0):
