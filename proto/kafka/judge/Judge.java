@@ -69,6 +69,7 @@ public class Judge {
                         + cross(f[1], Short.parseShort(f[2]), Short.parseShort(f[3]), f[4]));
                     case "D" -> out.println("d " + f[1] + " " + f[2] + " " + f[3] + " "
                         + cross(f[1], Short.parseShort(f[2]), Short.parseShort(f[2]), f[3]));
+                    case "R" -> out.println("r " + f[1] + " " + f[2] + " " + batch(unhex(f[2])));
                     case "B" -> out.println("b " + f[1] + " " + f[2] + " " + batch(unhex(f[2])));
                     default -> throw new IllegalArgumentException(line);
                 }

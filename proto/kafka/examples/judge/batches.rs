@@ -1,10 +1,14 @@
 //! Record batches for the judge: ours for Kafka to read, and whether both see the same in a batch.
 
 use bytes::Bytes;
-use esker_kafka::records::{Batch, BatchBuilder, Codec, Compression, EndTxn, Headers, RecordReader, TransactionMarker};
+use esker_kafka::records::{
+    BATCH_HEADER_BYTES, Batch, BatchBuilder, BatchError, Codec, Compression, EndTxn, Headers, RecordReader,
+    TransactionMarker,
+};
 
 use crate::schema::from_hex;
 use crate::schema::listing::listing;
+use crate::schema::random::Rng;
 
 /// What Kafka lists is what we list.
 pub(crate) fn check(hex: &str, theirs: &str) -> Result<(), String> {
@@ -14,6 +18,39 @@ pub(crate) fn check(hex: &str, theirs: &str) -> Result<(), String> {
     } else {
         Err(format!("we list {ours}"))
     }
+}
+
+/// What we accept, Kafka accepts, and lists alike. What Kafka accepts, we accept, apart from offsets out of order.
+pub(crate) fn check_damaged(hex: &str, theirs: &str) -> Result<(), String> {
+    // The replacement character: Kafka turns header keys that are not UTF-8 into it, we keep them.
+    let lossy = theirs.contains("efbfbd");
+    match listing(Bytes::from(from_hex(hex))) {
+        Ok(ours) if ours == theirs || lossy => Ok(()),
+        Ok(ours) => Err(format!("we list {ours}")),
+        Err(_) if theirs.starts_with('!') => Ok(()),
+        Err(BatchError::Record {
+            reason: "offset out of order or beyond the batch",
+            ..
+        }) => Ok(()),
+        Err(error) => Err(format!("Kafka accepts, we do not: {error}")),
+    }
+}
+
+/// Uncompressed batches with one byte of their records changed.
+pub(crate) fn damaged() -> Vec<(String, Bytes)> {
+    let batch = filled(BatchBuilder::new(Codec::default()), 6).build().expect("small");
+    let mut rng = Rng(99);
+    let mut all = Vec::new();
+    for at in BATCH_HEADER_BYTES..batch.bytes().len() {
+        for value in [rng.below(4), 0x7f, rng.below(256)] {
+            let mut bytes = batch.bytes().to_vec();
+            bytes[at] = u8::try_from(value).expect("a byte");
+            let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[21..]);
+            bytes[17..21].copy_from_slice(&u32::try_from(crc).expect("32 bits").to_be_bytes());
+            all.push((format!("{at}-{value}"), Bytes::from(bytes)));
+        }
+    }
+    all
 }
 
 /// Batches of every kind that we can build.

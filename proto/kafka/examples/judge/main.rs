@@ -4,13 +4,14 @@
 //! - `M name version bytes`: a random message,
 //! - `X name from to bytes`: a random message of one version, to be written in another,
 //! - `D name version bytes`: a random message that was damaged,
-//! - `B name bytes`: a record batch built by us.
+//! - `B name bytes`: a record batch built by us,
+//! - `R name bytes`: one whose records were damaged, with a CRC that fits.
 //!
 //! `judge check THEIRS` reads
 //! - `m name version bytes kafka's-bytes json`: the answer to `M`,
 //! - `x name from to bytes outcome`: the answer to `X`: bytes, `!unsupported`, or `!null`,
 //! - `d name version bytes outcome`: the answer to `D`: what Kafka writes after reading it, or `!` and a reason,
-//! - `b name bytes listing`: the answer to `B`,
+//! - `b name bytes listing` and `r name bytes listing`: the answers to `B` and `R`,
 //! - `k name version bytes json`: a random message written by Kafka,
 //! - `c name bytes listing`: a record batch built by Kafka,
 //! - `a …` and `e …`: rows of Kafka's tables of API keys and error codes, see `schema::tables`.
@@ -82,6 +83,9 @@ fn written() -> String {
     }
     for (name, bytes) in batches::ours() {
         writeln!(out, "B {name} {}", hex(&bytes)).expect("string");
+    }
+    for (name, bytes) in batches::damaged() {
+        writeln!(out, "R {name} {}", hex(&bytes)).expect("string");
     }
     out
 }
@@ -160,6 +164,13 @@ fn check(text: &str) -> ExitCode {
                 );
             }
             ["b", _, ours, listing] => tally.record("our batches read by Kafka", line, batches::check(ours, listing)),
+            ["r", _, ours, listing] => {
+                tally.record(
+                    "damaged records read by Kafka and by us",
+                    line,
+                    batches::check_damaged(ours, listing),
+                );
+            }
             ["c", _, theirs, listing] => {
                 tally.record("Kafka's batches read by us", line, batches::check(theirs, listing))
             }
@@ -174,7 +185,7 @@ fn check(text: &str) -> ExitCode {
         println!("{count:>7} {what}");
     }
     println!("{:>7} differences", tally.failures.len());
-    let complete = tally.counts.len() == 7;
+    let complete = tally.counts.len() == 8;
     if complete && tally.failures.is_empty() {
         ExitCode::SUCCESS
     } else {
