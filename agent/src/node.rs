@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::agent::{Agent, Announcer, Endpoint};
@@ -49,8 +50,8 @@ use crate::wake::Wakers;
 use crate::writer::upload::Uploader;
 use crate::writer::{Inbox, LogWriter, ProposeError, Writer, WriterParts};
 
-/// How long connections may take to get their last answers.
-const DRAIN_MAX: Duration = Duration::from_secs(1);
+/// How long it may take to settle what is in the write-ahead buffer.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
 
 /// What an agent is made of.
 pub struct NodeParts {
@@ -96,6 +97,7 @@ pub enum NodeError {
 pub struct Node {
     agent: Arc<Agent>,
     tasks: JoinSet<Result<(), NodeError>>,
+    listeners: TaskTracker,
     stop_listening: CancellationToken,
     stop_writing: CancellationToken,
     budget: Arc<Semaphore>,
@@ -235,6 +237,7 @@ impl Node {
         Ok(Self {
             agent,
             tasks,
+            listeners: TaskTracker::new(),
             stop_listening,
             stop_writing,
             budget: Arc::new(Semaphore::new(budget)),
@@ -261,10 +264,8 @@ impl Node {
         };
         let service: Arc<dyn Service> = Arc::clone(&self.agent) as Arc<dyn Service>;
         let (budget, stop) = (Arc::clone(&self.budget), self.stop_listening.clone());
-        self.tasks.spawn(async move {
-            listener::run(listener, service, budget, limits, stop).await;
-            Ok(())
-        });
+        self.listeners
+            .spawn(listener::run(listener, service, budget, limits, stop));
     }
 
     /// Runs until `stop`, or until a part ends by itself; then drains.
@@ -280,10 +281,11 @@ impl Node {
         }
         info!("draining");
         self.stop_listening.cancel();
-        // Connections get the answers to what they had sent; then what entered the buffer is settled.
-        tokio::time::sleep(Duration::ZERO).await;
+        // First connections get the answers to what they had sent, then what else is in the buffer is settled.
+        self.listeners.close();
+        self.listeners.wait().await;
         self.stop_writing.cancel();
-        let drained = tokio::time::timeout(DRAIN_MAX + DRAIN_MAX, async {
+        let drained = tokio::time::timeout(DRAIN_MAX, async {
             // The follower is the one that does not end by itself.
             while self.tasks.len() > 1 {
                 if let Some(Err(panic)) = self.tasks.join_next().await {

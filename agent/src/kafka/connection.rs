@@ -22,6 +22,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 /// Requests of one connection that may be read before their replies have left.
@@ -104,11 +105,14 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     service: Arc<dyn Service>,
     budget: Arc<Semaphore>,
     limits: ConnectionLimits,
+    stop: CancellationToken,
 ) {
     let (read, write) = tokio::io::split(stream);
     let (replies, queue) = mpsc::channel(READ_AHEAD_REQUESTS);
     let barrier = Barrier::default();
-    let reader = read_loop(read, &context, &*service, budget, limits, replies, &barrier);
+    let reading = read_loop(read, &context, &*service, budget, limits, replies, &barrier);
+    // A drained connection reads no further request, and answers those that it has.
+    let reader = async { stop.run_until_cancelled(reading).await.unwrap_or(Ok(())) };
     let writer = write_loop(write, queue, &barrier);
     tokio::pin!(reader, writer);
     let closed = tokio::select! {

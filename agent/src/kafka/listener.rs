@@ -22,6 +22,9 @@ use super::connection::{self, ConnectionContext, ConnectionLimits, Service};
 /// How long to wait after the system refused a connection (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long connections may take to get their last answers.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+
 /// Limits of a listener; plain data.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerLimits {
@@ -33,7 +36,7 @@ pub struct ListenerLimits {
     pub connection: ConnectionLimits,
 }
 
-/// Accepts connections until told to stop, then waits for none of them: dropping the tasks closes the sockets.
+/// Accepts connections until told to stop, then gives them a while to get the answers to what they had sent.
 pub async fn run(
     listener: TcpListener,
     service: Arc<dyn Service>,
@@ -63,25 +66,19 @@ pub async fn run(
         let Some(context) = prepare(&stream, &next_id) else {
             continue;
         };
-        let served = connection::run(
-            stream,
-            context,
-            Arc::clone(&service),
-            Arc::clone(&budget),
-            limits.connection,
-        );
-        let stop = stop.clone();
+        let (service, budget, stop) = (Arc::clone(&service), Arc::clone(&budget), stop.clone());
         tracker.spawn(async move {
-            tokio::select! {
-                biased;
-                () = served => {}
-                () = stop.cancelled() => {}
-            }
+            connection::run(stream, context, service, budget, limits.connection, stop).await;
             drop(place);
         });
     }
     tracker.close();
-    tracker.wait().await;
+    if tokio::time::timeout(DRAIN_MAX, tracker.wait()).await.is_err() {
+        info!(
+            connections = tracker.len(),
+            "closing connections that still wait for an answer"
+        );
+    }
     info!("kafka listener closed");
 }
 
