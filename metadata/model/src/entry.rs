@@ -13,7 +13,8 @@ use esker_segment::id::{
 use esker_segment::index::BatchIndex;
 use esker_segment::name::SegmentName;
 
-pub(crate) mod codec;
+pub(crate) mod body;
+mod codec;
 
 pub(crate) use codec::FIRST_LEVEL;
 pub use codec::{MalformedRecord, NotEncodable};

@@ -154,10 +154,11 @@ impl Producers {
         self.known.get(&id).is_some_and(|producer| producer.open.is_some())
     }
 
-    /// Whether an unknown window of a producer may begin above sequence 0.
-    pub(crate) fn may_begin_anywhere(&self, id: ProducerId, topic_created_at: LogIndex) -> bool {
+    /// Whether an unknown window of a producer may begin above sequence 0: it may have been forgotten, or the producer
+    /// knows a topic of the same name that was deleted before this one was created.
+    pub(crate) fn may_begin_anywhere(&self, id: ProducerId, deletion_before: LogIndex) -> bool {
         let granted = self.granted_at(id);
-        granted <= self.windows_expired_through || topic_created_at > granted
+        granted <= self.windows_expired_through || deletion_before > granted
     }
 
     /// Windows touched below an index were forgotten.

@@ -13,7 +13,7 @@ use esker_segment::id::{IncarnationId, IncarnationNumber, LogIndex, Offset, Prod
 use esker_segment::wire::{Decoder, Encoder, FormatError};
 
 use crate::digest::Digest;
-use crate::entry::codec::{decode_limits, encode_limits, partition as put_partition, take_partition, take_u16};
+use crate::entry::body::{decode_limits, encode_limits, partition as put_partition, take_partition, take_u16};
 use crate::entry::{GROUP_ID_BYTES_MAX, OffsetCommit, TOPIC_NAME_BYTES_MAX};
 use crate::fold::{Fold, SUPPORTED_LEVEL};
 use crate::partition::{AbortedTxn, Partition, PartitionTxns};
@@ -30,8 +30,8 @@ const PRODUCERS: &str = "producers";
 const WINDOWS: &str = "windows";
 const GROUPS: &str = "groups";
 
-/// Fewest bytes of a topic: id, name, index, count.
-const TOPIC_BYTES_MIN: usize = 19;
+/// Fewest bytes of a topic: id, name, two indexes, count.
+const TOPIC_BYTES_MIN: usize = 20;
 /// Fewest bytes of a partition: log start, length, first epoch, flags.
 const PARTITION_BYTES_MIN: usize = 4;
 /// Fewest bytes of a group: id, count.
@@ -126,11 +126,13 @@ impl Fold {
     }
 
     fn encode_topics(&self, out: &mut Encoder) {
+        out.varint(self.topics.deleted_at.0);
         out.count(self.topics.by_id.len());
         for (id, topic) in &self.topics.by_id {
             out.u128(id.0);
             out.str(&topic.name);
             out.varint(topic.created_at.0);
+            out.varint(topic.deletion_before.0);
             out.count(topic.partitions.len());
             topic
                 .partitions
@@ -140,16 +142,19 @@ impl Fold {
     }
 
     fn decode_topics(&mut self, input: &mut Decoder<'_>) -> Result<(), FormatError> {
+        self.topics.deleted_at = LogIndex(input.varint()?);
         let mut last = None;
         for _ in 0..input.count("topics", usize::MAX, TOPIC_BYTES_MIN)? {
             let id = TopicId(input.u128()?);
             let name = input.str("topic name", TOPIC_NAME_BYTES_MAX)?.into();
             let created_at = LogIndex(input.varint()?);
+            let deletion_before = LogIndex(input.varint()?);
             let count = input.count("partitions", usize::MAX, PARTITION_BYTES_MIN)?;
             let partitions: Result<Vec<_>, _> = (0..count).map(|_| decode_partition(input)).collect();
             let topic = Topic {
                 name,
                 created_at,
+                deletion_before,
                 partitions: partitions?,
             };
             if last.replace(id) >= Some(id) || id == TopicId(0) || count == 0 || !self.topics.restore(id, topic) {
@@ -233,7 +238,7 @@ fn encode_partition(partition: &Partition, out: &mut Encoder) {
             out.zigzag(aborted.producer.0);
             put_offset(aborted.first, Offset(0), out);
             put_offset(aborted.marker, aborted.first, out);
-            put_offset(aborted.stable_after, aborted.first, out);
+            put_offset(aborted.stable_after, Offset(0), out);
         }
     }
 }
@@ -298,7 +303,7 @@ fn decode_aborted(high_watermark: Offset, input: &mut Decoder<'_>) -> Result<Vec
             producer,
             first,
             marker: take_offset(first, input)?,
-            stable_after: take_offset(first, input)?,
+            stable_after: take_offset(Offset(0), input)?,
         };
         let in_order = all.last().is_none_or(|last| last.marker < aborted.marker);
         if !in_order || aborted.marker <= first || aborted.marker >= high_watermark {

@@ -16,6 +16,8 @@ use crate::verdict::{GrowVerdict, TopicCreateVerdict};
 pub(crate) struct Topic {
     pub(crate) name: Box<str>,
     pub(crate) created_at: LogIndex,
+    /// The last deletion of any topic before that; 0 for none. It may have taken the place of that topic.
+    pub(crate) deletion_before: LogIndex,
     pub(crate) partitions: Vec<Partition>,
 }
 
@@ -27,6 +29,8 @@ pub(crate) struct Topics {
     by_name: BTreeMap<Box<str>, TopicId>,
     /// Partitions of all topics.
     partitions: u32,
+    /// The last deletion of any topic; 0 for none.
+    pub(crate) deleted_at: LogIndex,
 }
 
 fn at(partition: PartitionIndex) -> usize {
@@ -144,6 +148,7 @@ impl Topics {
         let mut topic = Topic {
             name: create.name.clone(),
             created_at: at,
+            deletion_before: self.deleted_at,
             partitions: Vec::new(),
         };
         grow(&mut topic, create.partitions, epoch);
@@ -180,8 +185,9 @@ impl Topics {
     }
 
     /// Takes a topic out.
-    pub(crate) fn remove(&mut self, id: TopicId) -> Option<Topic> {
+    pub(crate) fn remove(&mut self, id: TopicId, at: LogIndex) -> Option<Topic> {
         let topic = self.by_id.remove(&id)?;
+        self.deleted_at = at;
         self.by_name.remove(&name_key(&topic.name));
         self.partitions -= partition_count(&topic);
         Some(topic)

@@ -7,7 +7,7 @@
 //! Not part of the verdict state: it shrinks when the root says that a range was merged, which is no log entry, so it
 //! is outside the digest. Handles of sources depend on history and never leave this module.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use esker_segment::id::{IncarnationNumber, LogIndex, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
@@ -169,8 +169,6 @@ impl Placed {
 #[derive(Clone, Debug)]
 struct Held {
     source: Source,
-    /// Order of arrival, for export.
-    arrival: u64,
     batches: u32,
     live_bytes: u64,
 }
@@ -181,7 +179,6 @@ pub(crate) struct Sources {
     held: Vec<Option<Held>>,
     free: Vec<u32>,
     zones: BTreeSet<Arc<str>>,
-    arrivals: u64,
     stats: UnmergedStats,
 }
 
@@ -192,10 +189,8 @@ fn at(id: SourceId) -> usize {
 impl Sources {
     /// Adds a source; it must get a batch or be dropped with [`Sources::drop_unused`].
     pub(crate) fn add(&mut self, source: Source) -> SourceId {
-        self.arrivals += 1;
         let held = Some(Held {
             source,
-            arrival: self.arrivals,
             batches: 0,
             live_bytes: 0,
         });
@@ -281,39 +276,34 @@ impl Sources {
 
     /// Dead bytes of each segment that holds live ones, in log order.
     pub(crate) fn dead(&self) -> Vec<(SegmentName, u64)> {
-        let mut dead: Vec<_> = self
-            .held
-            .iter()
-            .flatten()
-            .filter_map(|held| match &held.source {
-                Source::Segment(segment) => Some((
-                    held.arrival,
-                    segment.name,
-                    segment.bytes.saturating_sub(held.live_bytes),
-                )),
-                Source::Marker(_) => None,
-            })
-            .collect();
+        let dead = self.held.iter().flatten().filter_map(|held| match &held.source {
+            Source::Segment(segment) => {
+                let dead_bytes = segment.bytes.saturating_sub(held.live_bytes);
+                Some((segment.log_index, segment.name, dead_bytes))
+            }
+            Source::Marker(_) => None,
+        });
+        let mut dead: Vec<_> = dead.collect();
         dead.sort_unstable();
         dead.into_iter().map(|(_, name, bytes)| (name, bytes)).collect()
     }
 
-    /// Groups batches by their source, in order of arrival.
-    pub(crate) fn group(&self, mut batches: Vec<(SourceId, UnmergedBatch)>) -> Vec<UnmergedEntry> {
-        // Partitions were walked in order, so a stable sort leaves the batches of a source sorted.
-        batches.sort_by_key(|(source, _)| self.held(*source).arrival);
-        let mut entries: Vec<UnmergedEntry> = Vec::new();
-        let mut last = None;
+    /// Groups batches, sorted by partition and offset, by their source: in log order, and within a commit by their first
+    /// batch.
+    pub(crate) fn group(&self, batches: Vec<(SourceId, UnmergedBatch)>) -> Vec<UnmergedEntry> {
+        let mut by_source: BTreeMap<SourceId, UnmergedEntry> = BTreeMap::new();
         for (id, batch) in batches {
-            if last != Some(id) {
-                last = Some(id);
-                entries.push(UnmergedEntry {
-                    source: self.source(id).clone(),
-                    batches: Vec::new(),
-                });
-            }
-            entries.last_mut().expect("just pushed").batches.push(batch);
+            let empty = || UnmergedEntry {
+                source: self.source(id).clone(),
+                batches: Vec::new(),
+            };
+            by_source.entry(id).or_insert_with(empty).batches.push(batch);
         }
+        let mut entries: Vec<_> = by_source.into_values().collect();
+        entries.sort_by_key(|entry| {
+            let first = entry.batches.first().map(|batch| (batch.partition, batch.base));
+            (entry.source.log_index(), first)
+        });
         entries
     }
 }

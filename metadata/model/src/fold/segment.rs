@@ -29,7 +29,7 @@ struct Appender<'a> {
 /// Where a batch goes.
 struct Target<'a> {
     at: TopicPartition,
-    topic_created_at: LogIndex,
+    deletion_before: LogIndex,
     partition: &'a mut Partition,
 }
 
@@ -68,11 +68,11 @@ impl Fold {
             }
             let topic = found.as_mut().and_then(|(_, topic)| topic.as_deref_mut());
             let target = topic.and_then(|topic| {
-                let topic_created_at = topic.created_at;
+                let deletion_before = topic.deletion_before;
                 let partition = topic.partition_mut(run.partition)?;
                 Some(Target {
                     at: run.at(),
-                    topic_created_at,
+                    deletion_before,
                     partition,
                 })
             });
@@ -173,7 +173,7 @@ impl Appender<'_> {
             .and_then(|slot| self.windows.get(slot, stamp.id));
         let check = match window {
             Some(window) => window.check(stamp.epoch, found, records),
-            None if found == Sequence(0) || self.producers.may_begin_anywhere(stamp.id, target.topic_created_at) => {
+            None if found == Sequence(0) || self.producers.may_begin_anywhere(stamp.id, target.deletion_before) => {
                 WindowCheck::Next
             }
             None => WindowCheck::OutOfOrder { expected: Sequence(0) },

@@ -11,7 +11,7 @@ use crate::verdict::{TopicDeleteVerdict, TrimVerdict};
 
 impl Fold {
     pub(super) fn apply_topic_delete(&mut self, id: TopicId) -> TopicDeleteVerdict {
-        let Some(topic) = self.topics.remove(id) else {
+        let Some(topic) = self.topics.remove(id, self.index) else {
             return TopicDeleteVerdict::NoSuchTopic;
         };
         for (index, mut partition) in (0..).zip(topic.partitions) {

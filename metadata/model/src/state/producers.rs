@@ -8,7 +8,7 @@ use esker_segment::id::{LogIndex, Offset, ProducerEpoch, ProducerId, Sequence, T
 use esker_segment::wire::{Decoder, Encoder, FormatError};
 
 use super::{invalid, known_partition, put_offset, slots_of, take_offset};
-use crate::entry::codec::{epoch as put_epoch, partition as put_partition, take_epoch, take_partition};
+use crate::entry::body::{epoch as put_epoch, partition as put_partition, take_epoch, take_partition};
 use crate::entry::{GROUP_ID_BYTES_MAX, OffsetCommit};
 use crate::fold::Fold;
 use crate::producer::{OpenTxn, Producer, Producers};
