@@ -8,6 +8,8 @@ pub mod buffer;
 #[cfg(test)]
 mod conformance;
 pub mod directory;
+pub mod merged;
+pub mod named;
 pub mod random;
 pub mod simulated;
 pub mod store;
