@@ -263,6 +263,8 @@ impl Group {
         if let Some(to) = member.awaiting_sync.take() {
             fx.sync(to, Err(GroupError::FencedInstance));
         }
+        // While it waits its session cannot end, whatever its predecessor had left of its own.
+        member.is_new = false;
         self.roster.insert(new.clone(), member);
         if self.is_leader(old) {
             self.leader = Some(new.clone());

@@ -173,3 +173,18 @@ fn restarted_member_is_not_removed_for_the_sync_that_its_predecessor_never_sent(
     assert!(stage.joined(b2).unwrap().is_ok());
     assert_eq!(stage.state(), State::Stable);
 }
+
+#[test]
+fn member_restarted_during_the_first_rebalance_may_wait_longer_than_its_session() {
+    let mut stage = Stage::new();
+    stage.join(who("a").instance("i"));
+    let a2 = stage.join(who("a2").instance("i"));
+    // Others keep coming, so that the initial wait takes longer than a session.
+    for name in ["b", "c", "d", "e", "f", "g"] {
+        stage.advance(seconds(2));
+        stage.join(who(name));
+    }
+    assert_eq!(stage.joined(a2), None);
+    stage.advance(DELAY + DELAY);
+    assert!(stage.joined(a2).unwrap().is_ok());
+}
