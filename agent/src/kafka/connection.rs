@@ -287,3 +287,6 @@ async fn write_chunks<W: AsyncWrite + Unpin>(write: &mut W, mut chunks: Vec<Byte
     }
     write.flush().await
 }
+
+#[cfg(test)]
+mod tests;
