@@ -12,6 +12,7 @@ pub mod head;
 pub mod incarnation;
 pub mod leader;
 pub mod owner;
+pub mod published;
 pub mod record;
 pub mod root;
 pub mod session;

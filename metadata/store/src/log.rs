@@ -14,7 +14,9 @@ mod session;
 
 pub use backoff::Backoff;
 pub use bootstrap::{Cluster, bootstrap};
-pub use checkpoint::{HistoryKept, PublishedRoot, RootOutcome, Truncated, Truncation, publish_root, read_root};
+pub use checkpoint::{
+    HistoryKept, LogSnapshot, PublishedRoot, RootOutcome, Truncated, Truncation, publish_root, read_log, read_root,
+};
 pub use committer::{Commit, CommitResult, Committer, CommitterSettings, Pending, SubmitError};
 pub use follower::{AppliedCommit, FollowEnd, Follower, FollowerSettings, LogSink, SinkError};
 pub use position::{LogHandle, LogPosition};

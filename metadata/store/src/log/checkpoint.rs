@@ -8,14 +8,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use esker_segment::id::LogIndex;
 use tokio::time::Instant;
 
 use super::backoff::{Backoff, definite};
 use super::bootstrap::Cluster;
+use super::follower::AppliedCommit;
+use super::follower::listing::indexed_records;
 use super::position::{LiveRecord, LogHandle};
-use crate::keys::record;
+use super::session::head_index;
 use crate::keys::root::{self, Root};
+use crate::keys::{head, record};
 use crate::store::{Compare, KeyRange, KeyValue, MetadataError, Op, OpResult, Revision, Txn};
 
 /// Records that one transaction removes.
@@ -34,6 +38,39 @@ pub struct PublishedRoot {
     pub root: Root,
     /// Revision at which it was published.
     pub revision: Revision,
+}
+
+/// The log as it stands in the store, read at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSnapshot {
+    /// The root, if one was published.
+    pub root: Option<PublishedRoot>,
+    /// Where the log ends.
+    pub head: LogIndex,
+    /// The records that are not truncated, oldest first.
+    pub records: Vec<AppliedCommit>,
+}
+
+/// Reads root and records at one revision.
+///
+/// # Errors
+/// The store does not answer, or what it holds is damaged.
+pub async fn read_log(cluster: &Cluster) -> Result<LogSnapshot, MetadataError> {
+    let ranges = vec![
+        KeyRange::Key(root::KEY),
+        KeyRange::Key(head::KEY),
+        KeyRange::Prefix(Bytes::from_static(record::PREFIX.as_bytes())),
+    ];
+    let mut ranges = cluster.store.snapshot(ranges).await?.ranges.into_iter();
+    let mut next = || ranges.next().unwrap_or_default();
+    let (root, head, records) = (next().pop(), next().pop(), next());
+    let damaged = |error: &dyn std::fmt::Display| MetadataError::Failed(format!("log cannot be read: {error}"));
+    let records = indexed_records(&cluster.incarnation, head.as_ref(), records).map_err(|error| damaged(&error))?;
+    Ok(LogSnapshot {
+        root: root.as_ref().map(published).transpose()?,
+        head: head_index(cluster, head).map_err(|error| damaged(&error))?,
+        records,
+    })
 }
 
 /// What came of publishing a root.
@@ -66,27 +103,28 @@ fn published(kv: &KeyValue) -> Result<PublishedRoot, MetadataError> {
     })
 }
 
-/// Publishes a root in place of the one that was seen at a revision (`None`: there was none), under the condition that
-/// the caller still leads.
+/// Publishes a root in place of the one that was seen at a revision (`None`: there was none), under the conditions that
+/// say that the caller still may, and with further changes in the same transaction.
 ///
 /// # Errors
 /// `Unknown`: it may have been published; read the root again before anything else.
 pub async fn publish_root(
     cluster: &Cluster,
     seen: Option<Revision>,
-    leading: Compare,
+    leading: Vec<Compare>,
     root: Root,
+    also: Vec<Op>,
 ) -> Result<RootOutcome, MetadataError> {
     let unmoved = match seen {
         Some(revision) => Compare::ModRevision(root::KEY, revision),
         None => Compare::Absent(root::KEY),
     };
-    let leader_key = leading.key().clone();
     let value = root.encode();
+    let reads = leading.iter().map(|compare| Op::Get(compare.key().clone()));
     let txn = Txn {
-        compares: vec![unmoved, leading.clone(), cluster.unchanged()],
-        then: vec![Op::put(root::KEY, value.clone())],
-        otherwise: vec![Op::Get(root::KEY), Op::Get(leader_key)],
+        compares: [vec![unmoved, cluster.unchanged()], leading.clone()].concat(),
+        then: [vec![Op::put(root::KEY, value.clone())], also].concat(),
+        otherwise: [Op::Get(root::KEY)].into_iter().chain(reads).collect(),
     };
     let outcome = definite(&*cluster.store, &txn, ATTEMPTS, Backoff::new(root.index.0)).await?;
     if outcome.succeeded {
@@ -96,7 +134,7 @@ pub async fn publish_root(
         })));
     }
     let mut results = outcome.results.into_iter().map(OpResult::into_get);
-    let (found, leader) = (results.next().flatten(), results.next().flatten());
+    let found = results.next().flatten();
     // An attempt whose answer was lost: objects are never written twice, so an equal root is ours.
     if let Some(found) = found.filter(|kv| kv.value == value) {
         return Ok(RootOutcome::Published(Box::new(PublishedRoot {
@@ -104,7 +142,11 @@ pub async fn publish_root(
             revision: found.mod_revision,
         })));
     }
-    Ok(if leading.holds(leader.as_ref()) {
+    let still = leading
+        .iter()
+        .zip(results)
+        .all(|(compare, found)| compare.holds(found.as_ref()));
+    Ok(if still {
         RootOutcome::Raced
     } else {
         RootOutcome::NotLeading
