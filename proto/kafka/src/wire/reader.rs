@@ -3,14 +3,17 @@
 //! Invariants: every slice shares the frame; counts are bounded by what is left of the frame and by the frame's
 //! memory budget before anything is allocated; nothing here panics on any input.
 
+mod arrays;
+mod tags;
+
 use bytes::Bytes;
 
 use super::{DecodeError, Records, Str, Uuid};
 
+pub use self::tags::UNKNOWN_TAGS_MAX;
+
 /// Longest string the protocol allows, in bytes, compact or not (Kafka refuses longer ones too).
 pub const STRING_LEN_MAX: usize = 0x7fff;
-/// Most unknown tagged fields that are skipped in one section.
-pub const UNKNOWN_TAGS_MAX: usize = 64;
 /// Memory that decoding any frame may allocate, in bytes.
 pub const DECODE_BUDGET_BASE: usize = 64 * 1024;
 /// Memory that decoding may allocate beyond that, in bytes per byte of the frame.
@@ -25,18 +28,6 @@ pub struct Reader {
     pos: usize,
     end: usize,
     budget: usize,
-}
-
-/// A tagged field being read.
-pub(crate) struct Tag {
-    pub(crate) id: u32,
-    outer_end: usize,
-}
-
-/// A section of tagged fields being read.
-pub(crate) struct TagSection {
-    left: u32,
-    unknown: usize,
 }
 
 impl Reader {
@@ -323,226 +314,5 @@ impl Reader {
         } else {
             Ok(present)
         }
-    }
-
-    /// An array's element count: at most what fits into the rest of the frame when one element takes at least
-    /// `wire_min` bytes.
-    fn array_count(&mut self, flex: bool, wire_min: usize) -> Result<Option<usize>> {
-        let at = self.pos;
-        let Some(count) = self.length(flex)? else {
-            return Ok(None);
-        };
-        let remaining = self.remaining();
-        if count > remaining / wire_min {
-            return Err(DecodeError::ArrayTooLong { at, count, remaining });
-        }
-        Ok(Some(count))
-    }
-
-    /// Takes the memory for `count` elements of `size` bytes from the frame's budget.
-    fn charge(&mut self, at: usize, count: usize, size: usize) -> Result<()> {
-        let needed = count.saturating_mul(size);
-        if needed > self.budget {
-            return Err(DecodeError::OverBudget {
-                at,
-                needed,
-                budget: self.budget,
-            });
-        }
-        self.budget -= needed;
-        Ok(())
-    }
-
-    /// The count of an array of structs of `size` bytes in memory, checked and charged as when they are decoded.
-    pub(crate) fn struct_count(&mut self, flex: bool, wire_min: usize, size: usize) -> Result<usize> {
-        let at = self.pos;
-        let count = self.array_count(flex, wire_min)?;
-        let count = Self::not_null(at, count)?;
-        self.charge(at, count, size)?;
-        Ok(count)
-    }
-
-    fn items<T>(&mut self, flex: bool, wire_min: usize, item: fn(&mut Self) -> Result<T>) -> Result<Option<Vec<T>>> {
-        let at = self.pos;
-        let Some(count) = self.array_count(flex, wire_min)? else {
-            return Ok(None);
-        };
-        self.charge(at, count, size_of::<T>())?;
-        let mut out = Vec::with_capacity(count);
-        for _ in 0..count {
-            out.push(item(self)?);
-        }
-        Ok(Some(out))
-    }
-
-    /// An array of structs.
-    pub(crate) fn structs<T>(
-        &mut self,
-        flex: bool,
-        version: i16,
-        wire_min: usize,
-        item: fn(&mut Self, i16) -> Result<T>,
-    ) -> Result<Vec<T>> {
-        let at = self.pos;
-        let value = self.nullable_structs(flex, true, version, wire_min, item)?;
-        Self::not_null(at, value)
-    }
-
-    /// An array of structs that may be null.
-    pub(crate) fn nullable_structs<T>(
-        &mut self,
-        flex: bool,
-        nullable: bool,
-        version: i16,
-        wire_min: usize,
-        item: fn(&mut Self, i16) -> Result<T>,
-    ) -> Result<Option<Vec<T>>> {
-        let at = self.pos;
-        let Some(count) = self.array_count(flex, wire_min)? else {
-            return Self::null_if(at, nullable, None);
-        };
-        self.charge(at, count, size_of::<T>())?;
-        let mut out = Vec::with_capacity(count);
-        for _ in 0..count {
-            out.push(item(self, version)?);
-        }
-        Ok(Some(out))
-    }
-
-    /// Starts a section of tagged fields.
-    pub(crate) fn tag_section(&mut self) -> Result<TagSection> {
-        Ok(TagSection {
-            left: self.uvarint()?,
-            unknown: 0,
-        })
-    }
-
-    /// The next tagged field; reads are confined to its value until [`Reader::end_tag`].
-    pub(crate) fn next_tag(&mut self, section: &mut TagSection) -> Result<Option<Tag>> {
-        if section.left == 0 {
-            return Ok(None);
-        }
-        section.left -= 1;
-        let id = self.uvarint()?;
-        let at = self.pos;
-        let size = self.uvarint()?;
-        let size = usize::try_from(size).map_err(|_| DecodeError::InvalidVarint { at })?;
-        let remaining = self.remaining();
-        if size > remaining {
-            return Err(DecodeError::Truncated {
-                at,
-                needed: size,
-                remaining,
-            });
-        }
-        let tag = Tag {
-            id,
-            outer_end: self.end,
-        };
-        self.end = self.pos + size;
-        Ok(Some(tag))
-    }
-
-    /// Passes over the value of a tagged field that we do not know.
-    pub(crate) fn skip_tag(&mut self, section: &mut TagSection) -> Result<()> {
-        section.unknown += 1;
-        if section.unknown > UNKNOWN_TAGS_MAX {
-            return Err(DecodeError::TooManyTags {
-                at: self.pos,
-                limit: UNKNOWN_TAGS_MAX,
-            });
-        }
-        self.pos = self.end;
-        Ok(())
-    }
-
-    /// Leaves a tagged field, whose value must have been read in full.
-    #[expect(clippy::needless_pass_by_value, reason = "the field is over")]
-    pub(crate) fn end_tag(&mut self, tag: Tag) -> Result<()> {
-        let unread = self.remaining();
-        if unread != 0 {
-            return Err(DecodeError::TagNotConsumed {
-                at: self.pos,
-                tag: tag.id,
-                unread,
-            });
-        }
-        self.end = tag.outer_end;
-        Ok(())
-    }
-
-    /// Passes over a whole section of which we know no field.
-    pub(crate) fn skip_tags(&mut self) -> Result<()> {
-        let mut section = self.tag_section()?;
-        while let Some(tag) = self.next_tag(&mut section)? {
-            self.skip_tag(&mut section)?;
-            self.end_tag(tag)?;
-        }
-        Ok(())
-    }
-}
-
-/// Arrays of primitives: a concrete pair of functions per element type.
-impl Reader {
-    pub(crate) fn i8_array(&mut self, flex: bool) -> Result<Vec<i8>> {
-        let at = self.pos;
-        let value = self.items(flex, 1, Self::i8)?;
-        Self::not_null(at, value)
-    }
-
-    pub(crate) fn i16_array(&mut self, flex: bool) -> Result<Vec<i16>> {
-        let at = self.pos;
-        let value = self.items(flex, 2, Self::i16)?;
-        Self::not_null(at, value)
-    }
-
-    pub(crate) fn i32_array(&mut self, flex: bool) -> Result<Vec<i32>> {
-        let at = self.pos;
-        let value = self.items(flex, 4, Self::i32)?;
-        Self::not_null(at, value)
-    }
-
-    pub(crate) fn nullable_i32_array(&mut self, flex: bool, nullable: bool) -> Result<Option<Vec<i32>>> {
-        let at = self.pos;
-        let value = self.items(flex, 4, Self::i32)?;
-        Self::null_if(at, nullable, value)
-    }
-
-    pub(crate) fn i64_array(&mut self, flex: bool) -> Result<Vec<i64>> {
-        let at = self.pos;
-        let value = self.items(flex, 8, Self::i64)?;
-        Self::not_null(at, value)
-    }
-
-    pub(crate) fn uuid_array(&mut self, flex: bool) -> Result<Vec<Uuid>> {
-        let at = self.pos;
-        let value = self.items(flex, 16, Self::uuid)?;
-        Self::not_null(at, value)
-    }
-
-    pub(crate) fn nullable_uuid_array(&mut self, flex: bool, nullable: bool) -> Result<Option<Vec<Uuid>>> {
-        let at = self.pos;
-        let value = self.items(flex, 16, Self::uuid)?;
-        Self::null_if(at, nullable, value)
-    }
-
-    fn strings(&mut self, flex: bool) -> Result<Option<Vec<Str>>> {
-        if flex {
-            self.items(true, 1, |r| r.string(true))
-        } else {
-            self.items(false, 2, |r| r.string(false))
-        }
-    }
-
-    pub(crate) fn string_array(&mut self, flex: bool) -> Result<Vec<Str>> {
-        let at = self.pos;
-        let value = self.strings(flex)?;
-        Self::not_null(at, value)
-    }
-
-    pub(crate) fn nullable_string_array(&mut self, flex: bool, nullable: bool) -> Result<Option<Vec<Str>>> {
-        let at = self.pos;
-        let value = self.strings(flex)?;
-        Self::null_if(at, nullable, value)
     }
 }
