@@ -92,10 +92,8 @@ def record_too_large(context):
 
 def batch_of_size(size):
     value = size - 100
-    while len(wire.batch(bytes(value))) < size:
-        value += 1
-    data = wire.batch(bytes(value))
-    equal(len(data), size, "size of the batch made for the test")
+    while len(data := wire.batch(bytes(value))) != size:
+        value += size - len(data)
     return data
 
 
@@ -151,26 +149,22 @@ def create_delete_create_again(context):
         return stock.java("TopicCommand", "--bootstrap-server", bootstrap, *args, ok=ok)
 
     topics("--create", "--topic", name, "--partitions", 3, "--config", "max.message.bytes=4000")
-    described = topics("--describe", "--topic", name)[0]
-    check("PartitionCount: 3" in described and "max.message.bytes=4000" in described, f"describe says {described}")
+    old = stock.describe(bootstrap, name)
+    equal(len(old.partitions), 3, "partitions of the new topic")
     again, errors, code = topics("--create", "--topic", name, ok=False)
     check(code != 0 and "already exists" in again + errors, f"creating it twice: exit {code}, {errors[-300:]}")
     stock.send(stock.producer(bootstrap), name, [(b"k", b"old")])
-    old_id = topic_id(described)
     topics("--delete", "--topic", name)
     wait_until(lambda: name not in topics("--list")[0].split(), 15, "the deleted topic is gone from the list")
     topics("--create", "--topic", name, "--partitions", 1)
-    described = topics("--describe", "--topic", name)[0]
-    check(topic_id(described) != old_id, "the new topic has the old one's id")
-    check("max.message.bytes=4000" not in described, "the new topic has the old one's configuration")
+    new = stock.describe(bootstrap, name)
+    check(str(new.topic_id) != str(old.topic_id), "the new topic has the old one's id")
+    equal(len(new.partitions), 1, "partitions of the topic of the same name")
     wait_until(lambda: stock.watermarks(bootstrap, name) == (0, 0), 10, "the new topic is empty")
-    delivered = stock.send(stock.producer(bootstrap), name, [(b"k", b"new")])
+    # 5,000 bytes were too many for the old topic.
+    delivered = stock.send(stock.producer(bootstrap), name, [(b"k", bytes(5_000))])
     equal(delivered[0].offset(), 0, "first offset of the new topic")
-    equal(contents(stock.read(bootstrap, name)), [(b"k", b"new")], "records of the new topic")
-
-
-def topic_id(described):
-    return described.split("TopicId:")[1].split()[0]
+    equal(contents(stock.read(bootstrap, name)), [(b"k", bytes(5_000))], "records of the new topic")
 
 
 @case
@@ -241,10 +235,12 @@ def long_polling(context):
         equal(reader.fetch(topic, {0: end}, max_wait_ms=700, min_bytes=1)[0][0::4], (0, b""), "fetch with nothing to read")
         waited = time.monotonic() - began
         check(0.6 <= waited < 2.0, f"max_wait 0.7 s took {waited:.2f} s")
-        threading.Timer(0.3, lambda: writer.produce_one(topic, wire.batch(b"wake"))).start()
+        later = threading.Timer(0.3, lambda: writer.produce_one(topic, wire.batch(b"wake")))
+        later.start()
         began = time.monotonic()
         data = reader.fetch(topic, {0: end}, max_wait_ms=10_000, min_bytes=1)[0][4]
         waited = time.monotonic() - began
+        later.join()
         equal(wire.decode_batches(data)[0][0], end, "offset of the append that ended the wait")
         check(0.2 <= waited < 2.0, f"woke {waited:.2f} s after the fetch began; the append came after 0.3 s")
         context.note(f"woke {1000 * (waited - 0.3):.0f} ms after the append began")

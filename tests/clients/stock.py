@@ -5,7 +5,7 @@ Owns: command lines and client settings. Does not own: what is expected of the b
 import subprocess
 import time
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from harness import CACHE, Failed
@@ -74,6 +74,12 @@ def create_topic(bootstrap, name, partitions=1, **config):
     client = admin(bootstrap)  # must outlive the future
     client.create_topics([topic], operation_timeout=10)[name].result(20)
     return name
+
+
+def describe(bootstrap, name):
+    """TopicDescription of librdkafka: topic_id, partitions."""
+    client = admin(bootstrap)
+    return client.describe_topics(TopicCollection([name]), request_timeout=15)[name].result(20)
 
 
 def dotted(config):
