@@ -16,6 +16,7 @@ use esker_kafka::messages::fetch_request::{FetchPartition, FetchRequest};
 use esker_kafka::messages::fetch_response::{AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData};
 use esker_kafka::{ErrorCode, Records, TopicRef};
 use esker_segment::id::{Offset, PartitionIndex, TopicPartition};
+use esker_storage::store::StoreError;
 use tokio::time::Instant;
 
 use crate::agent::Agent;
@@ -78,7 +79,7 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Fetch
         }
     }
     drop(interest);
-    respond(agent, context, topics, isolation, limit).await
+    respond(agent, topics, isolation, limit).await
 }
 
 fn bytes_limit(bytes: i32) -> u64 {
@@ -199,7 +200,6 @@ async fn with_merged(
 
 async fn respond(
     agent: &Arc<Agent>,
-    context: &RequestContext,
     topics: Vec<WantedTopic>,
     isolation: Isolation,
     limit: u64,
@@ -210,7 +210,7 @@ async fn respond(
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in topic.partitions {
             let most = bytes_limit(wanted.request.partition_max_bytes).min(limit.saturating_sub(sent));
-            let data = partition_data(agent, context, wanted, isolation, most, sent == 0).await;
+            let data = partition_data(agent, wanted, isolation, most, sent == 0).await;
             sent += data
                 .records
                 .as_ref()
@@ -235,7 +235,6 @@ async fn respond(
 
 async fn partition_data(
     agent: &Arc<Agent>,
-    context: &RequestContext,
     wanted: Wanted,
     isolation: Isolation,
     most: u64,
@@ -246,9 +245,7 @@ async fn partition_data(
         high_watermark: -1,
         last_stable_offset: -1,
         log_start_offset: -1,
-        aborted_transactions: (context.version >= 4 && isolation == Isolation::ReadUncommitted)
-            .then(|| None)
-            .unwrap_or_else(|| Some(Vec::new())),
+        aborted_transactions: (isolation == Isolation::ReadCommitted).then(Vec::new),
         preferred_read_replica: -1,
         records: Some(Records::new()),
         ..Default::default()
@@ -265,24 +262,43 @@ async fn partition_data(
     let (Some(located), Some(at)) = (wanted.located, wanted.at) else {
         return data;
     };
-    let chosen = within(located.places, most, first);
-    let Some(end) = chosen.last().map(|place| place.end()) else {
-        return data;
-    };
-    let from = chosen[0].base;
-    match read::records(agent, &chosen).await {
-        Ok((records, read_end)) => {
+    let asked = Offset(wanted.request.fetch_offset);
+    let mut read = read_within(agent, located.places, most, first).await;
+    if matches!(read, Err(read::ReadError::Store(StoreError::NotFound(_)))) {
+        // Merged away between looking and reading: look once more.
+        if let Ok(again) = locate(agent, at, asked, isolation, most).await {
+            read = read_within(agent, again.places, most, first).await;
+        }
+    }
+    match read {
+        Ok(None) => {}
+        Ok(Some((records, from, end))) => {
             if isolation == Isolation::ReadCommitted {
-                data.aborted_transactions = Some(aborted(agent, at, from, read_end.min(end)));
+                data.aborted_transactions = Some(aborted(agent, at, from, end));
             }
             data.records = Some(records);
         }
         Err(error) => {
-            tracing::error!(topic = %at.topic, partition = %at.partition, offset = %from, %error, "records unreadable");
+            tracing::error!(topic = %at.topic, partition = %at.partition, offset = %asked, %error, "records unreadable");
             data.error_code = ErrorCode::KafkaStorageError.code();
         }
     }
     data
+}
+
+/// Reads the batches that fit; with the range of offsets that they take.
+async fn read_within(
+    agent: &Agent,
+    places: Vec<read::Place>,
+    most: u64,
+    first: bool,
+) -> Result<Option<(Records, Offset, Offset)>, read::ReadError> {
+    let chosen = within(places, most, first);
+    let Some(from) = chosen.first().map(|place| place.base) else {
+        return Ok(None);
+    };
+    let (records, end) = read::records(agent, &chosen).await?;
+    Ok(Some((records, from, end)))
 }
 
 /// The batches that fit; the first one of a response goes even above the limit, so that a consumer always gets on.

@@ -6,11 +6,11 @@
 //! Invariants: LOG-4 (a batch that is dropped without a verdict counts as unknown, never as stored). Every slot is filled
 //! exactly once, so no request waits for ever.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_model::BatchVerdict;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// What became of a batch that had entered the write-ahead buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Outcome {
 pub struct Acks {
     slots: Mutex<Slots>,
     full: Notify,
-    abandoned: AtomicBool,
+    expires: Instant,
 }
 
 #[derive(Debug)]
@@ -46,9 +46,9 @@ pub struct Ack {
 }
 
 impl Acks {
-    /// With so many slots.
+    /// With so many slots, for a request that times out then.
     #[must_use]
-    pub fn new(slots: usize) -> Arc<Self> {
+    pub fn new(slots: usize, expires: Instant) -> Arc<Self> {
         let slots = Slots {
             outcomes: vec![None; slots],
             left: slots,
@@ -56,7 +56,7 @@ impl Acks {
         Arc::new(Self {
             slots: Mutex::new(slots),
             full: Notify::new(),
-            abandoned: AtomicBool::new(false),
+            expires,
         })
     }
 
@@ -70,8 +70,12 @@ impl Acks {
         }
     }
 
-    /// Returns when every slot is filled.
+    /// Returns when every slot is filled, or when the request has timed out.
     pub async fn filled(&self) {
+        drop(tokio::time::timeout_at(self.expires, self.all_filled()).await);
+    }
+
+    async fn all_filled(&self) {
         loop {
             let full = self.full.notified();
             if self.lock().left == 0 {
@@ -91,11 +95,6 @@ impl Acks {
             .collect()
     }
 
-    /// Nobody waits any more: the request was answered as timed out.
-    pub fn abandon(&self) {
-        self.abandoned.store(true, Ordering::Release);
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,10 +106,10 @@ impl Ack {
         self.fill_once(outcome);
     }
 
-    /// Whether the request was answered without waiting for this.
+    /// Whether the request has timed out.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        self.acks.abandoned.load(Ordering::Acquire)
+        Instant::now() >= self.acks.expires
     }
 
     fn fill_once(&mut self, outcome: Outcome) {
@@ -140,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn dropped_ack_is_unknown_and_ends_the_wait() {
-        let acks = Acks::new(2);
+        let acks = Acks::new(2, Instant::now() + std::time::Duration::from_secs(60));
         Acks::ack(&acks, 0).fill(Outcome::NotCommitted);
         drop(Acks::ack(&acks, 1));
         acks.filled().await;

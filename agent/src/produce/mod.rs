@@ -54,16 +54,16 @@ pub async fn accept(
         partitions.push(partition);
     }
     let acks = walk.acks;
-    let timeout = Duration::from_millis(u64::try_from(walk.timeout_ms).unwrap_or(0));
+    let expires = began + Duration::from_millis(u64::try_from(walk.timeout_ms).unwrap_or(0));
     let (slots, pending) = if matches!(acks, -1..=1) {
-        enter_all(&agent, &context, partitions, budget).await
+        enter_all(&agent, &context, partitions, budget, expires).await
     } else {
         let refusal = Refusal::new(ErrorCode::InvalidRequiredAcks, "acks must be 0, 1 or -1");
         let slots = partitions
             .into_iter()
             .map(|partition| Slot::refused(&partition, refusal.clone()))
             .collect();
-        (slots, Acks::new(0))
+        (slots, Acks::new(0, expires))
     };
     if acks == 0 {
         if let Some(message) = slots.iter().find_map(Slot::refusal) {
@@ -75,12 +75,7 @@ pub async fn accept(
         });
     }
     let answer = async move {
-        if tokio::time::timeout_at(began + timeout, pending.filled())
-            .await
-            .is_err()
-        {
-            pending.abandon();
-        }
+        pending.filled().await;
         histogram!("esker_produce_ack_seconds").record(began.elapsed().as_secs_f64());
         reply.frame(&response::build(&agent, slots, &pending.outcomes()))
     };
@@ -95,6 +90,7 @@ async fn enter_all(
     context: &RequestContext,
     partitions: Vec<ProducePartition>,
     budget: Option<OwnedSemaphorePermit>,
+    expires: Instant,
 ) -> (Vec<Slot>, Arc<Acks>) {
     let budget = budget.map(Arc::new);
     let mut slots = Vec::with_capacity(partitions.len());
@@ -114,7 +110,7 @@ async fn enter_all(
             Err(refusal) => slots.push(Slot::refused(&partition, refusal)),
         }
     }
-    let acks = Acks::new(valid.len());
+    let acks = Acks::new(valid.len(), expires);
     for (slot, (at, batch)) in valid.into_iter().enumerate() {
         let ack = Acks::ack(&acks, slot);
         let entering = Entering {
