@@ -1,8 +1,8 @@
 //! The coordination store, and the commit log over it.
 //!
 //! Owns: the `MetadataStore` seam (`store`), its implementations (`embedded`, `simulated`) over one pure state machine
-//! (`keyspace`), typed keys (`keys`), the commit log (`log`).
-//! Does not own: what entries mean (`esker-model`), objects (`esker-storage`).
+//! (`keyspace`), typed keys (`keys`), the commit log (`log`), the process's fold (`replica`), checkpoints of it (`checkpoint`).
+//! Does not own: what entries mean (`esker-model`), the bucket (`esker-storage`), when there is a checkpoint (compaction).
 //!
 //! How a process uses it:
 //!
@@ -17,6 +17,7 @@
 //!    line and gives a [`log::Pending`]: its `number()` at once, its [`log::CommitResult`] when awaited.
 //! 5. Who leads calls [`log::publish_root`], then [`log::Truncation::truncate`] and `compact`.
 
+pub mod checkpoint;
 pub mod embedded;
 pub mod keys;
 pub mod keyspace;

@@ -45,7 +45,7 @@ const TABLE: [Place; 10] = [
     },
     Place {
         name: "esker-metadata",
-        knows: &["esker-model", "esker-segment"],
+        knows: &["esker-model", "esker-segment", "esker-storage"],
         kind: Kind::Library,
     },
     Place {
