@@ -9,6 +9,8 @@
 mod alarms;
 mod cell;
 mod offsets;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

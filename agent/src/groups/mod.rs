@@ -8,6 +8,8 @@
 
 pub mod coordinator;
 pub mod error;
+#[cfg(test)]
+mod fakes;
 pub mod group;
 pub mod handlers;
 pub mod ids;

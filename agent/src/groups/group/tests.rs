@@ -58,11 +58,6 @@ impl Who {
         self
     }
 
-    pub(super) fn member(mut self, member: &'static str) -> Self {
-        self.member = member;
-        self
-    }
-
     pub(super) fn instance(mut self, instance: &'static str) -> Self {
         self.instance = Some(instance);
         self

@@ -11,6 +11,8 @@ mod members;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
+#[cfg(test)]
+mod tests;
 
 pub use find_coordinator::{Node, find_coordinator};
 

@@ -63,7 +63,7 @@ fn replaced_member_is_fenced() {
         stage.group.check_commit(now, &id("b"), Some(&instance), Generation(1)),
         fenced
     );
-    assert_eq!(stage.leave(&[("b", Some("j"))]), [fenced.clone()]);
+    assert_eq!(stage.leave(&[("b", Some("j"))])[0], fenced);
     let to = stage.sync_as("b", 1, &[], |sync| sync.instance = Some(InstanceId::from("j")));
     assert_eq!(stage.synced(to), Some(Err(GroupError::FencedInstance)));
     assert_eq!(
