@@ -271,9 +271,21 @@ fn simulated(faults: crate::simulated::Faults) -> Subject {
     ))
 }
 
+fn stacked() -> Subject {
+    let metered = std::sync::Arc::new(crate::metered::Metered::new(std::sync::Arc::new(
+        crate::bucket::Bucket::memory(),
+    )));
+    lone(crate::retrying::Retrying::new(
+        metered,
+        crate::retrying::RetrySettings::default(),
+        crate::random::Random::new(1),
+    ))
+}
+
 conformance! {
     memory: super::lone(crate::bucket::Bucket::memory());
     local_directory: super::directory(crate::directory::Durability::Fsync);
     local_directory_without_fsync: super::directory(crate::directory::Durability::PageCache);
+    stack: super::stacked();
     simulated_without_faults: super::simulated(crate::simulated::Faults::NONE);
 }

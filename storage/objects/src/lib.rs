@@ -5,11 +5,14 @@
 
 pub mod bucket;
 pub mod buffer;
+pub mod cache;
 #[cfg(test)]
 mod conformance;
 pub mod directory;
 pub mod merged;
+pub mod metered;
 pub mod named;
 pub mod random;
+pub mod retrying;
 pub mod simulated;
 pub mod store;
