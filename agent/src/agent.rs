@@ -13,11 +13,11 @@ use esker_metadata::log::LogHandle;
 use esker_metadata::replica::{Observer, Replica};
 use esker_metadata::store::MetadataError;
 use esker_segment::id::{TopicId, TopicPartition};
+use esker_storage::merged::MergedReader;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::groups::coordinator::Coordinator;
-use crate::merged::Merged;
 use crate::producer_ids::ProducerIds;
 use crate::replica_view::View;
 use crate::segments::Segments;
@@ -66,7 +66,7 @@ pub struct Agent {
     /// Record bytes.
     pub segments: Arc<Segments>,
     /// Where merged batches lie.
-    pub merged: Merged,
+    pub merged: MergedReader,
     /// Producer ids granted to this agent.
     pub producer_ids: ProducerIds,
     /// Consumer groups.

@@ -11,7 +11,6 @@ pub mod groups;
 pub mod handlers;
 pub mod http;
 pub mod kafka;
-pub mod merged;
 pub mod node;
 pub mod produce;
 pub mod producer_ids;

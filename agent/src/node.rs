@@ -6,11 +6,11 @@
 //! Invariants: connections are taken only when the log has been folded up to its head; a drained agent has settled
 //! everything that entered its write-ahead buffer.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use esker_metadata::checkpoint;
 use esker_metadata::keys::root::Root;
 use esker_metadata::keys::session::SessionInfo;
 use esker_metadata::keys::topic::Topic;
@@ -24,6 +24,8 @@ use esker_model::entry::{Entry, FeatureLevel, Incarnation, Limits};
 use esker_segment::id::{IncarnationNumber, Timestamp};
 use esker_segment::name::ClusterId;
 use esker_storage::buffer::BufferSettings;
+use esker_storage::merged::{ManifestRef, MergedReader, MergedSettings};
+use esker_storage::named::NamedObjects;
 use esker_storage::store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -40,7 +42,6 @@ use crate::groups::seams::VolatileGroups;
 use crate::groups::settings::GroupSettings;
 use crate::kafka::connection::{ConnectionLimits, Service};
 use crate::kafka::listener::{self, ListenerLimits};
-use crate::merged::Merged;
 use crate::producer_ids::ProducerIds;
 use crate::replica_view::View;
 use crate::segments::Segments;
@@ -106,16 +107,19 @@ pub struct Node {
 /// Feeds the replica from the follower.
 struct ReplicaSink {
     replica: Arc<Replica>,
-    known: BTreeSet<String>,
+    merged: MergedReader,
+    objects: NamedObjects,
 }
 
 #[async_trait]
 impl LogSink for ReplicaSink {
     async fn load_checkpoint(&mut self, root: Option<&Root>) -> Result<(), SinkError> {
-        match root {
-            None => Ok(()),
-            Some(_) => Err(SinkError("checkpoints cannot be read yet".to_owned())),
-        }
+        let Some(root) = root else { return Ok(()) };
+        let loaded = checkpoint::load(root, &self.objects).await;
+        let fold = loaded.map_err(|error| SinkError(error.to_string()))?;
+        self.merged.set_root(manifest_of(root));
+        self.replica.replace(fold, root.clone());
+        Ok(())
     }
 
     fn apply(&mut self, commit: AppliedCommit) -> Result<(), SinkError> {
@@ -133,17 +137,20 @@ impl LogSink for ReplicaSink {
     }
 
     fn on_root(&mut self, root: &Root) {
+        // Readers must find the manifest before the unmerged batches go.
+        self.merged.set_root(manifest_of(root));
         self.replica.on_root(root.clone());
     }
 
     fn on_topic(&mut self, name: &str, topic: Option<&Topic>) {
-        if topic.is_some() {
-            self.known.insert(name.to_owned());
-        } else {
-            self.known.remove(name);
-        }
         self.replica.on_topic(name, topic.cloned());
     }
+}
+
+fn manifest_of(root: &Root) -> Option<ManifestRef> {
+    root.manifest
+        .as_ref()
+        .map(|manifest| (manifest.name, manifest.length_bytes))
 }
 
 impl Node {
@@ -163,9 +170,12 @@ impl Node {
             wakers: Arc::clone(&wakers),
             catalog: Arc::clone(&catalog),
         }));
+        let objects = NamedObjects::new(Arc::clone(&parts.objects), parts.cluster.clone());
+        let merged = MergedReader::new(objects.clone(), MergedSettings::default());
         let sink = ReplicaSink {
             replica: Arc::clone(&replica),
-            known: BTreeSet::new(),
+            merged: merged.clone(),
+            objects,
         };
         let (follower, log) = Follower::new(parts.metadata.clone(), Box::new(sink), FollowerSettings::default());
         let following = follower.run();
@@ -229,7 +239,7 @@ impl Node {
             log: writer,
             follower: log,
             segments,
-            merged: Merged,
+            merged,
             producer_ids: ProducerIds::default(),
             groups,
             stop: stop_listening.clone(),

@@ -153,7 +153,7 @@ fn place(location: &Location<'_>) -> Place {
         Source::Segment(segment) => PlaceSource::Object {
             name: ObjectName::Segment(segment.name),
             position: u64::from(location.position),
-            epoch: segment.name.incarnation,
+            epoch: Some(segment.name.incarnation),
         },
         Source::Marker(marker) => PlaceSource::Marker(*marker),
     };

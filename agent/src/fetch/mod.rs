@@ -16,7 +16,6 @@ use esker_kafka::messages::fetch_request::{FetchPartition, FetchRequest};
 use esker_kafka::messages::fetch_response::{AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData};
 use esker_kafka::{ErrorCode, Records, TopicRef};
 use esker_segment::id::{Offset, PartitionIndex, TopicPartition};
-use esker_storage::store::StoreError;
 use tokio::time::Instant;
 
 use crate::agent::Agent;
@@ -188,7 +187,7 @@ async fn with_merged(
     }
     match agent.merged.locate(at, from, located.readable_end, bytes_max).await {
         Ok(places) => {
-            located.places = places;
+            located.places = places.into_iter().map(read::Place::from).collect();
             Ok(located)
         }
         Err(error) => {
@@ -198,12 +197,7 @@ async fn with_merged(
     }
 }
 
-async fn respond(
-    agent: &Arc<Agent>,
-    topics: Vec<WantedTopic>,
-    isolation: Isolation,
-    limit: u64,
-) -> FetchResponse {
+async fn respond(agent: &Arc<Agent>, topics: Vec<WantedTopic>, isolation: Isolation, limit: u64) -> FetchResponse {
     let mut sent = 0;
     let mut responses = Vec::with_capacity(topics.len());
     for topic in topics {
@@ -264,7 +258,7 @@ async fn partition_data(
     };
     let asked = Offset(wanted.request.fetch_offset);
     let mut read = read_within(agent, located.places, most, first).await;
-    if matches!(read, Err(read::ReadError::Store(StoreError::NotFound(_)))) {
+    if read.as_ref().is_err_and(read::ReadError::is_gone) {
         // Merged away between looking and reading: look once more.
         if let Ok(again) = locate(agent, at, asked, isolation, most).await {
             read = read_within(agent, again.places, most, first).await;

@@ -13,6 +13,7 @@ use esker_model::entry::TxnOutcome;
 use esker_model::unmerged::MarkerInfo;
 use esker_segment::id::{IncarnationNumber, Offset};
 use esker_segment::name::ObjectName;
+use esker_storage::merged::{MergedError, MergedPlace};
 use esker_storage::store::{ObjectKey, StoreError};
 
 use crate::agent::Agent;
@@ -44,8 +45,8 @@ pub enum PlaceSource {
         name: ObjectName,
         /// First byte of the batch.
         position: u64,
-        /// The partition leader epoch it was written under.
-        epoch: IncarnationNumber,
+        /// The partition leader epoch to serve it with. `None`: its bytes say it, and its base offset, already.
+        epoch: Option<IncarnationNumber>,
     },
     /// Nothing: a transaction marker is a function of these facts.
     Marker(MarkerInfo),
@@ -65,6 +66,9 @@ pub enum ReadError {
         /// What is wrong.
         cause: BatchError,
     },
+    /// What the manifest leads to cannot be read.
+    #[error(transparent)]
+    Merged(#[from] MergedError),
     /// What the bucket gave is not what was written.
     #[error("object {key} is damaged at byte {position}: {cause}")]
     Damaged {
@@ -82,6 +86,33 @@ impl Place {
     #[must_use]
     pub fn end(&self) -> Offset {
         self.base.plus(self.records)
+    }
+}
+
+impl From<MergedPlace> for Place {
+    fn from(merged: MergedPlace) -> Self {
+        let source = PlaceSource::Object {
+            name: merged.name,
+            position: merged.position,
+            epoch: merged.epoch,
+        };
+        Self {
+            base: merged.base,
+            records: merged.records,
+            bytes: merged.bytes,
+            source,
+        }
+    }
+}
+
+impl ReadError {
+    /// Whether an object was not there: it may have been merged away after it was looked up.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(StoreError::NotFound(_)) | Self::Merged(MergedError::Store(StoreError::NotFound(_)))
+        )
     }
 }
 
@@ -259,12 +290,17 @@ impl Gathered {
     }
 
     fn push_patched(&mut self, place: &Place, bytes: &Bytes) {
-        let PlaceSource::Object { epoch, .. } = &place.source else {
-            return;
+        let prefix = match &place.source {
+            PlaceSource::Object { epoch: Some(epoch), .. } => {
+                let epoch = i32::try_from(epoch.0).unwrap_or(i32::MAX);
+                let length = i32::try_from(bytes.len().saturating_sub(12)).unwrap_or(i32::MAX);
+                patch_prefix(place.base.0, length, epoch)
+            }
+            PlaceSource::Object { epoch: None, .. } | PlaceSource::Marker(_) => {
+                *bytes.first_chunk().expect("a batch that was checked has a header")
+            }
         };
-        let epoch = i32::try_from(epoch.0).unwrap_or(i32::MAX);
-        let length = i32::try_from(bytes.len().saturating_sub(12)).unwrap_or(i32::MAX);
-        self.small.extend_from_slice(&patch_prefix(place.base.0, length, epoch));
+        self.small.extend_from_slice(&prefix);
         let rest = bytes.slice(PATCH_BYTES..);
         if rest.len() < COPY_BELOW_BYTES {
             self.small.extend_from_slice(&rest);

@@ -136,7 +136,7 @@ async fn first_reaching(
             None
         };
         let place = match merged {
-            Some(place) => place,
+            Some(place) => place.into(),
             None => match agent
                 .view
                 .locate_timestamp(at, from.max(unmerged), Timestamp(timestamp))
@@ -161,7 +161,11 @@ async fn largest(
     start: Offset,
     end: Offset,
 ) -> Result<Option<Found>, read::ReadError> {
-    let merged: Option<(Place, Timestamp)> = agent.merged.locate_max_timestamp(at, end).await?;
+    let merged: Option<(Place, Timestamp)> = agent
+        .merged
+        .locate_max_timestamp(at, start, end)
+        .await?
+        .map(|place| (place.into(), place.max_timestamp));
     let best = match (merged, agent.view.locate_max_timestamp(at, end)) {
         (Some(merged), Some(fresh)) => Some(if fresh.1 > merged.1 { fresh } else { merged }),
         (merged, fresh) => merged.or(fresh),

@@ -33,7 +33,10 @@ impl Service for Echo {
             drop(frame.budget);
             Ok(Some(vec![Bytes::copy_from_slice(&length), frame.bytes]))
         };
-        Ok(Accepted { reply: Box::pin(reply), pipelined })
+        Ok(Accepted {
+            reply: Box::pin(reply),
+            pipelined,
+        })
     }
 }
 
@@ -51,11 +54,24 @@ fn serve(request_bytes_max: usize, budget_bytes: usize) -> Served {
     let budget = Arc::new(Semaphore::new(budget_bytes));
     let stop = CancellationToken::new();
     let address = "127.0.0.1:1".parse().unwrap();
-    let context = ConnectionContext { id: 1, peer: address, local: address };
-    let limits = ConnectionLimits { request_bytes_max, idle_max: Duration::from_secs(600) };
+    let context = ConnectionContext {
+        id: 1,
+        peer: address,
+        local: address,
+    };
+    let limits = ConnectionLimits {
+        request_bytes_max,
+        idle_max: Duration::from_secs(600),
+    };
     let service: Arc<dyn Service> = Arc::clone(&echo) as Arc<dyn Service>;
     let ended = tokio::spawn(run(server, context, service, Arc::clone(&budget), limits, stop.clone()));
-    Served { client, echo, budget, stop, ended }
+    Served {
+        client,
+        echo,
+        budget,
+        stop,
+        ended,
+    }
 }
 
 impl Served {
@@ -102,7 +118,11 @@ async fn nothing_overtakes_a_request_that_is_not_pipelined() {
     served.send(b"p3").await;
     served.accepted(2).await;
     tokio::task::yield_now().await;
-    assert_eq!(served.echo.accepted.lock().unwrap().len(), 2, "the third waits for the second");
+    assert_eq!(
+        served.echo.accepted.lock().unwrap().len(),
+        2,
+        "the third waits for the second"
+    );
     let held = std::mem::take(&mut *served.echo.held.lock().unwrap());
     for release in held {
         release.send(()).unwrap();
@@ -129,7 +149,11 @@ async fn frame_waits_for_the_byte_budget_and_gives_it_back() {
     served.accepted(1).await;
     served.send(&[b"p".as_slice(), &[2; 499]].concat()).await;
     tokio::task::yield_now().await;
-    assert_eq!(served.echo.accepted.lock().unwrap().len(), 1, "no budget for the second");
+    assert_eq!(
+        served.echo.accepted.lock().unwrap().len(),
+        1,
+        "no budget for the second"
+    );
     let first = served.echo.held.lock().unwrap().remove(0);
     first.send(()).unwrap();
     served.receive().await;
