@@ -64,8 +64,9 @@ const LATENCY_SECONDS: &[f64] = &[
 ];
 
 const OP: Label = ("op", &["put", "get", "list", "delete", "head"]);
-const OUTCOME: Label = ("outcome", &["ok", "failed", "unknown"]);
+const OUTCOME: Label = ("outcome", &["ok", "not_found", "failed", "unknown", "cancelled"]);
 
+const CACHE_OUTCOME: Label = ("outcome", &["hit", "miss"]);
 const COMMIT_OUTCOME: Label = ("outcome", &["committed", "refused", "session_lost", "undecided"]);
 
 const fn metric(name: &'static str, kind: Kind, unit: Unit, labels: &'static [Label], help: &'static str) -> Metric {
@@ -100,6 +101,13 @@ pub static METRICS: &[Metric] = &[
         Unit::Seconds,
         &[OP],
         "How long requests to the object store took.",
+    ),
+    metric(
+        "esker_cache_requests_total",
+        Kind::Counter,
+        Unit::Count,
+        &[CACHE_OUTCOME],
+        "Reads of stored data, by whether the cache had it.",
     ),
     metric(
         "esker_commit_seconds",
