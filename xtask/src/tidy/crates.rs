@@ -44,13 +44,13 @@ const TABLE: [Place; 10] = [
         kind: Kind::Pure,
     },
     Place {
-        name: "esker-metadata",
-        knows: &["esker-model", "esker-segment", "esker-storage"],
+        name: "esker-storage",
+        knows: &["esker-segment"],
         kind: Kind::Library,
     },
     Place {
-        name: "esker-storage",
-        knows: &["esker-segment"],
+        name: "esker-metadata",
+        knows: &["esker-model", "esker-segment", "esker-storage"],
         kind: Kind::Library,
     },
     Place {
