@@ -13,14 +13,15 @@ use esker_metadata::log::LogHandle;
 use esker_metadata::replica::{Observer, Replica};
 use esker_metadata::store::MetadataError;
 use esker_segment::id::{TopicId, TopicPartition};
+use esker_storage::cache::SegmentCache;
 use esker_storage::merged::MergedReader;
+use esker_storage::named::NamedObjects;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::groups::coordinator::Coordinator;
 use crate::producer_ids::ProducerIds;
 use crate::replica_view::View;
-use crate::segments::Segments;
 use crate::settings::Settings;
 use crate::topics::{TopicCatalog, TopicView};
 use crate::wake::Wakers;
@@ -63,8 +64,10 @@ pub struct Agent {
     pub log: LogWriter,
     /// The log as it is followed, and the read barrier.
     pub follower: LogHandle,
-    /// Record bytes.
-    pub segments: Arc<Segments>,
+    /// Keys of objects.
+    pub objects: NamedObjects,
+    /// Record bytes, from memory or the bucket.
+    pub cache: Arc<SegmentCache>,
     /// Where merged batches lie.
     pub merged: MergedReader,
     /// Producer ids granted to this agent.

@@ -15,7 +15,6 @@ pub mod node;
 pub mod produce;
 pub mod producer_ids;
 pub mod replica_view;
-pub mod segments;
 pub mod settings;
 pub mod telemetry;
 pub mod topics;

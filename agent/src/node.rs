@@ -24,6 +24,7 @@ use esker_model::entry::{Entry, FeatureLevel, Incarnation, Limits};
 use esker_segment::id::{IncarnationNumber, Timestamp};
 use esker_segment::name::ClusterId;
 use esker_storage::buffer::BufferSettings;
+use esker_storage::cache::{CacheSettings, SegmentCache};
 use esker_storage::merged::{ManifestRef, MergedReader, MergedSettings};
 use esker_storage::named::NamedObjects;
 use esker_storage::store::ObjectStore;
@@ -44,7 +45,6 @@ use crate::kafka::connection::{ConnectionLimits, Service};
 use crate::kafka::listener::{self, ListenerLimits};
 use crate::producer_ids::ProducerIds;
 use crate::replica_view::View;
-use crate::segments::Segments;
 use crate::settings::Settings;
 use crate::topics::TopicCatalog;
 use crate::wake::Wakers;
@@ -175,19 +175,18 @@ impl Node {
         let sink = ReplicaSink {
             replica: Arc::clone(&replica),
             merged: merged.clone(),
-            objects,
+            objects: objects.clone(),
         };
         let (follower, log) = Follower::new(parts.metadata.clone(), Box::new(sink), FollowerSettings::default());
         let following = follower.run();
         tasks.spawn(async { Err(NodeError::Follow(following.await)) });
         log.barrier().await?;
 
-        let cache_bytes = settings.memory.cache_bytes_max;
-        let segments = Arc::new(Segments::new(
-            Arc::clone(&parts.objects),
-            parts.cluster.clone(),
-            cache_bytes,
-        ));
+        let cache_settings = CacheSettings {
+            bytes_max: usize::try_from(settings.memory.cache_bytes_max).unwrap_or(usize::MAX),
+            ..CacheSettings::default()
+        };
+        let cache = Arc::new(SegmentCache::new(Arc::clone(&parts.objects), cache_settings));
         let inbox = Arc::new(Inbox::new(buffer_settings(&settings)));
         let (writer, proposals) = LogWriter::new(Arc::clone(&inbox));
         let stop_writing = CancellationToken::new();
@@ -198,7 +197,7 @@ impl Node {
             proposals,
             uploader: Uploader {
                 store: Arc::clone(&parts.objects),
-                cache: Arc::clone(&segments),
+                cache: Arc::clone(&cache),
                 cluster: parts.cluster.clone(),
                 incarnation: (incarnation.number, esker_segment::id::IncarnationId(incarnation.id)),
                 zone: Box::from(""),
@@ -238,7 +237,8 @@ impl Node {
             wakers,
             log: writer,
             follower: log,
-            segments,
+            objects,
+            cache,
             merged,
             producer_ids: ProducerIds::default(),
             groups,

@@ -152,6 +152,7 @@ fn place(location: &Location<'_>) -> Place {
     let source = match location.source {
         Source::Segment(segment) => PlaceSource::Object {
             name: ObjectName::Segment(segment.name),
+            length_bytes: segment.bytes,
             position: u64::from(location.position),
             epoch: Some(segment.name.incarnation),
         },

@@ -13,6 +13,7 @@ use esker_model::entry::TxnOutcome;
 use esker_model::unmerged::MarkerInfo;
 use esker_segment::id::{IncarnationNumber, Offset};
 use esker_segment::name::ObjectName;
+use esker_storage::cache::Access;
 use esker_storage::merged::{MergedError, MergedPlace};
 use esker_storage::store::{ObjectKey, StoreError};
 
@@ -43,6 +44,8 @@ pub enum PlaceSource {
     Object {
         /// Which.
         name: ObjectName,
+        /// Its length.
+        length_bytes: u64,
         /// First byte of the batch.
         position: u64,
         /// The partition leader epoch to serve it with. `None`: its bytes say it, and its base offset, already.
@@ -93,6 +96,7 @@ impl From<MergedPlace> for Place {
     fn from(merged: MergedPlace) -> Self {
         let source = PlaceSource::Object {
             name: merged.name,
+            length_bytes: merged.length_bytes,
             position: merged.position,
             epoch: merged.epoch,
         };
@@ -153,14 +157,18 @@ pub async fn records(agent: &Agent, places: &[Place]) -> Result<(Records, Offset
 pub async fn batch(agent: &Agent, place: &Place) -> Result<Batch, ReadError> {
     let bytes = match &place.source {
         PlaceSource::Marker(marker) => marker_batch(place.base, marker),
-        PlaceSource::Object { name, position, .. } => {
-            let read = agent
-                .segments
-                .read(*name, *position..*position + u64::from(place.bytes))
-                .await?;
-            let bytes = read.slice(0, usize::try_from(place.bytes).unwrap_or(usize::MAX));
-            checked(&bytes, place, read.is_trusted()).map_err(|cause| ReadError::Damaged {
-                key: agent.segments.key(*name),
+        PlaceSource::Object {
+            name,
+            length_bytes,
+            position,
+            ..
+        } => {
+            let key = agent.objects.key(name);
+            let range = *position..*position + u64::from(place.bytes);
+            let mut read = Pieces::new(agent.cache.read(&key, *length_bytes, range, Access::Tail).await?);
+            let bytes = read.take(place.bytes);
+            checked(&bytes, place).map_err(|cause| ReadError::Damaged {
+                key,
                 position: *position,
                 cause,
             })?;
@@ -195,46 +203,83 @@ fn neighbours(places: &[Place]) -> usize {
 
 /// Reads places that lie side by side; says how many of them are good.
 async fn read_group(agent: &Agent, group: &[Place], out: &mut Gathered) -> Result<usize, ReadError> {
-    let (name, position) = match &group[0].source {
-        PlaceSource::Object { name, position, .. } => (*name, *position),
-        PlaceSource::Marker(marker) => {
+    let PlaceSource::Object {
+        name,
+        length_bytes,
+        position,
+        ..
+    } = &group[0].source
+    else {
+        if let PlaceSource::Marker(marker) = &group[0].source {
             out.push(&marker_batch(group[0].base, marker));
-            return Ok(1);
         }
+        return Ok(1);
     };
+    let key = agent.objects.key(name);
     let total: u64 = group.iter().map(|place| u64::from(place.bytes)).sum();
-    let read = agent.segments.read(name, position..position + total).await?;
-    let mut at = position;
+    let range = *position..*position + total;
+    let mut read = Pieces::new(agent.cache.read(&key, *length_bytes, range, Access::Tail).await?);
+    let mut at = *position;
     for (nth, place) in group.iter().enumerate() {
-        let length = usize::try_from(place.bytes).unwrap_or(usize::MAX);
-        let bytes = read.slice(at - position, length);
-        match checked(&bytes, place, read.is_trusted()) {
-            Ok(()) => out.push_patched(place, &bytes),
-            Err(cause) => {
-                let key = agent.segments.key(name);
-                let damaged = ReadError::Damaged {
-                    key,
-                    position: at,
-                    cause,
-                };
-                if nth == 0 {
-                    return Err(damaged);
-                }
-                // What came before is served; the next fetch begins here and gets the error.
-                tracing::warn!(error = %damaged, "answer cut before a damaged batch");
-                return Ok(nth);
+        let bytes = read.take(place.bytes);
+        if let Err(cause) = checked(&bytes, place) {
+            // What is in memory may be what is damaged: the next read asks the bucket.
+            agent.cache.forget(&key, *length_bytes);
+            let damaged = ReadError::Damaged {
+                key,
+                position: at,
+                cause,
+            };
+            if nth == 0 {
+                return Err(damaged);
             }
+            // What came before is served; the next fetch begins here and gets the error.
+            tracing::warn!(error = %damaged, "answer cut before a damaged batch");
+            return Ok(nth);
         }
+        out.push_patched(place, &bytes);
         at += u64::from(place.bytes);
     }
     Ok(group.len())
 }
 
-/// What came from the bucket is checked against its CRC; what the writer itself put into the cache was when it arrived.
-fn checked(bytes: &Bytes, place: &Place, trusted: bool) -> Result<(), BatchError> {
-    if trusted {
-        return Ok(());
+/// Bytes that were read in several pieces, taken batch by batch.
+struct Pieces {
+    pieces: std::collections::VecDeque<Bytes>,
+}
+
+impl Pieces {
+    fn new(pieces: Vec<Bytes>) -> Self {
+        Self { pieces: pieces.into() }
     }
+
+    /// The next bytes; copied only when they straddle two pieces.
+    fn take(&mut self, bytes: u32) -> Bytes {
+        let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
+        while self.pieces.front().is_some_and(Bytes::is_empty) {
+            self.pieces.pop_front();
+        }
+        match self.pieces.front_mut() {
+            Some(front) if front.len() >= wanted => front.split_to(wanted),
+            _ => {
+                let mut joined = BytesMut::with_capacity(wanted);
+                while joined.len() < wanted
+                    && let Some(front) = self.pieces.front_mut()
+                {
+                    let taken = front.split_to(front.len().min(wanted - joined.len()));
+                    joined.extend_from_slice(&taken);
+                    if front.is_empty() {
+                        self.pieces.pop_front();
+                    }
+                }
+                joined.freeze()
+            }
+        }
+    }
+}
+
+/// Whether these are the bytes that were stored; the CRC runs at many gigabytes a second.
+fn checked(bytes: &Bytes, place: &Place) -> Result<(), BatchError> {
     let batch = Batch::parse(bytes)?;
     if batch.bytes().len() != bytes.len() {
         let length = batch.header().batch_length;

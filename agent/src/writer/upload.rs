@@ -12,10 +12,9 @@ use esker_model::entry::SegmentEntry;
 use esker_segment::id::{IncarnationId, IncarnationNumber, SegmentNumber, SessionId};
 use esker_segment::name::{ClusterId, SegmentName};
 use esker_segment::segment::{OrderList, SegmentBuilder, SegmentHeader};
+use esker_storage::cache::SegmentCache;
 use esker_storage::store::{ObjectKey, ObjectStore};
 use tracing::warn;
-
-use crate::segments::Segments;
 
 use super::pipeline::{Uploaded, verdict_places};
 
@@ -30,7 +29,7 @@ pub struct Uploader {
     /// The bucket.
     pub store: Arc<dyn ObjectStore>,
     /// Keeps fresh segments for readers.
-    pub cache: Arc<Segments>,
+    pub cache: Arc<SegmentCache>,
     /// The cluster.
     pub cluster: ClusterId,
     /// This life of the cluster.
@@ -63,7 +62,7 @@ impl Uploader {
         let segment = upload.batches.finish(&header, &upload.order);
         let mut back_off = BACK_OFF_FIRST;
         let mut attempt = 0;
-        let name = loop {
+        let (name, key) = loop {
             let name = SegmentName {
                 incarnation: self.incarnation.0,
                 session: upload.session,
@@ -73,7 +72,7 @@ impl Uploader {
             let key = ObjectKey(name.key(&self.cluster));
             let put = self.store.create(&key, segment.chunks.clone());
             match tokio::time::timeout(ATTEMPT_TIMEOUT, put).await {
-                Ok(Ok(())) => break name,
+                Ok(Ok(())) => break (name, key),
                 Ok(Err(error)) => warn!(%error, attempt, "segment not uploaded, trying again under another key"),
                 Err(_) => warn!(%key, attempt, "upload took too long, trying again under another key"),
             }
@@ -81,8 +80,8 @@ impl Uploader {
             back_off = (back_off * 2).min(BACK_OFF_LAST);
             attempt += 1;
         };
-        self.cache.insert(name, &segment);
         let verdict_places = verdict_places(&segment);
+        self.cache.insert(&key, segment.chunks);
         let entry = SegmentEntry {
             name,
             bytes: segment.length_bytes,

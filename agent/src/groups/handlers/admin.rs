@@ -22,7 +22,7 @@ const NOT_FOUND_SINCE: i16 = 6;
 /// What may be done with a group: read, delete, describe, describe and alter its configs. Bits are Kafka's ACL operations.
 const OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 /// Kafka's name of the only type of group there is.
-const CLASSIC: &str = "Classic";
+const CLASSIC: &str = "classic";
 
 impl Coordinator {
     /// Answers DescribeGroups 0 to 6.

@@ -24,6 +24,8 @@ use crate::groups::ids::{Generation, ProtocolName, ReplyTo};
 const MEMBER_ID_REQUIRED_SINCE: i16 = 4;
 /// First version with `skip_assignment` (KIP-814).
 const SKIP_ASSIGNMENT_SINCE: i16 = 9;
+/// First version of JoinGroup in which the protocol may be null.
+const NULL_PROTOCOL_SINCE: i16 = 7;
 /// First version of LeaveGroup for several members.
 const LEAVE_MANY_SINCE: i16 = 3;
 
@@ -42,7 +44,7 @@ impl Coordinator {
         let command = self.join_command(request, ctx);
         match self.join(&group_id(&request.group_id), command).await {
             Ok(joined) => joined_response(&joined),
-            Err(error) => refused_join(&error, &request.member_id),
+            Err(error) => refused_join(&error, &request.member_id, ctx.version),
         }
     }
 
@@ -191,7 +193,7 @@ fn joined_response(joined: &Joined) -> JoinGroupResponse {
     }
 }
 
-fn refused_join(error: &GroupError, asked_as: &Str) -> JoinGroupResponse {
+fn refused_join(error: &GroupError, asked_as: &Str, version: i16) -> JoinGroupResponse {
     let member_id = match error {
         GroupError::MemberIdRequired { assigned } => Str::from(assigned.as_str()),
         GroupError::GroupFull { .. } => Str::new(),
@@ -200,6 +202,11 @@ fn refused_join(error: &GroupError, asked_as: &Str) -> JoinGroupResponse {
     JoinGroupResponse {
         error_code: error.code().code(),
         member_id,
+        protocol_name: if version >= NULL_PROTOCOL_SINCE {
+            None
+        } else {
+            Some(Str::new())
+        },
         ..JoinGroupResponse::default()
     }
 }
