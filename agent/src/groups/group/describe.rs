@@ -31,7 +31,7 @@ pub struct MemberDescription {
     pub client: Client,
     /// What it says under the chosen protocol; only in a stable group.
     pub metadata: Bytes,
-    /// What it was assigned; only in a stable group.
+    /// What it was last assigned.
     pub assignment: Bytes,
 }
 
@@ -49,7 +49,7 @@ impl Group {
                 .as_ref()
                 .map(|protocol| member.metadata(protocol))
                 .unwrap_or_default(),
-            assignment: protocol.as_ref().map(|_| member.assignment.clone()).unwrap_or_default(),
+            assignment: member.assignment.clone(),
         });
         let members = members.collect();
         Description {

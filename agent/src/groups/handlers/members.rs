@@ -26,6 +26,8 @@ const MEMBER_ID_REQUIRED_SINCE: i16 = 4;
 const SKIP_ASSIGNMENT_SINCE: i16 = 9;
 /// First version of JoinGroup in which the protocol may be null.
 const NULL_PROTOCOL_SINCE: i16 = 7;
+/// First version of SyncGroup whose clients must say which protocol they believe in (KIP-559).
+const PROTOCOL_NAMED_SINCE: i16 = 5;
 /// First version of LeaveGroup for several members.
 const LEAVE_MANY_SINCE: i16 = 3;
 
@@ -85,7 +87,15 @@ impl Coordinator {
     }
 
     /// Answers SyncGroup 0 to 5.
-    pub async fn sync_group(self: &Arc<Self>, request: &SyncGroupRequest) -> SyncGroupResponse {
+    pub async fn sync_group(
+        self: &Arc<Self>,
+        request: &SyncGroupRequest,
+        ctx: &RequestContext<'_>,
+    ) -> SyncGroupResponse {
+        let names_missing = request.protocol_type.is_none() || request.protocol_name.is_none();
+        if ctx.version >= PROTOCOL_NAMED_SINCE && names_missing {
+            return refused_sync(&GroupError::InconsistentProtocol);
+        }
         let name = |text: &Option<Str>| text.as_ref().map(|text| ProtocolName::from(text.as_str()));
         let assignments = request.assignments.iter();
         let command = SyncCommand {
@@ -106,10 +116,7 @@ impl Coordinator {
                 assignment: synced.assignment,
                 ..SyncGroupResponse::default()
             },
-            Err(error) => SyncGroupResponse {
-                error_code: error.code().code(),
-                ..SyncGroupResponse::default()
-            },
+            Err(error) => refused_sync(&error),
         }
     }
 
@@ -167,6 +174,13 @@ impl Coordinator {
                 ..LeaveGroupResponse::default()
             },
         }
+    }
+}
+
+fn refused_sync(error: &GroupError) -> SyncGroupResponse {
+    SyncGroupResponse {
+        error_code: error.code().code(),
+        ..SyncGroupResponse::default()
     }
 }
 

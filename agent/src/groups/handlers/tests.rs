@@ -115,7 +115,7 @@ async fn settled(bench: &Bench) -> JoinGroupResponse {
         }],
         ..SyncGroupRequest::default()
     };
-    assert_eq!(bench.coordinator.sync_group(&request).await.error_code, 0);
+    assert_eq!(bench.coordinator.sync_group(&request, &ctx(4)).await.error_code, 0);
     joined
 }
 
@@ -134,60 +134,79 @@ async fn member_lives_through_every_version() {
         assert_eq!(joined.members[0].metadata, subscription(&["orders"]));
         assert_eq!(joined.protocol_type.is_some(), version >= 7);
 
-        let sync_version = version.min(5);
-        let request = SyncGroupRequest {
-            group_id: Str::from("g"),
-            generation_id: 1,
-            member_id: joined.member_id.clone(),
-            assignments: vec![SyncGroupRequestAssignment {
-                member_id: joined.member_id.clone(),
-                assignment: Bytes::from_static(b"all"),
-            }],
-            ..SyncGroupRequest::default()
-        };
-        let synced = wire_trip(&bench.coordinator.sync_group(&request).await, sync_version);
-        assert_eq!((synced.error_code, &synced.assignment[..]), (0, &b"all"[..]));
-        assert_eq!(synced.protocol_name.is_some(), sync_version >= 5);
+        sync_and_beat(&bench, &joined, version).await;
+        leave_twice(&bench, &joined, version);
+    }
+}
 
-        let mut request = HeartbeatRequest {
-            group_id: Str::from("g"),
-            generation_id: 1,
+async fn sync_and_beat(bench: &Bench, joined: &JoinGroupResponse, version: i16) {
+    let sync_version = version.min(5);
+    let request = SyncGroupRequest {
+        protocol_type: (sync_version >= 5).then(|| Str::from("consumer")),
+        protocol_name: (sync_version >= 5).then(|| Str::from("range")),
+        group_id: Str::from("g"),
+        generation_id: 1,
+        member_id: joined.member_id.clone(),
+        assignments: vec![SyncGroupRequestAssignment {
             member_id: joined.member_id.clone(),
-            ..HeartbeatRequest::default()
+            assignment: Bytes::from_static(b"all"),
+        }],
+        ..SyncGroupRequest::default()
+    };
+    let synced = wire_trip(
+        &bench.coordinator.sync_group(&request, &ctx(sync_version)).await,
+        sync_version,
+    );
+    assert_eq!((synced.error_code, &synced.assignment[..]), (0, &b"all"[..]));
+    assert_eq!(synced.protocol_name.is_some(), sync_version >= 5);
+    if sync_version >= 5 {
+        let mute = SyncGroupRequest {
+            protocol_name: None,
+            ..request
         };
-        let beat = |request: &HeartbeatRequest| {
-            wire_trip(&bench.coordinator.heartbeat_group(request), version.min(4)).error_code
-        };
-        assert_eq!(beat(&request), 0);
-        request.generation_id = 0;
-        assert_eq!(beat(&request), ErrorCode::IllegalGeneration.code());
+        let refused = bench.coordinator.sync_group(&mute, &ctx(sync_version)).await;
+        assert_eq!(refused.error_code, ErrorCode::InconsistentGroupProtocol.code());
+    }
 
-        let leave_version = version.min(5);
-        let mut request = LeaveGroupRequest {
-            group_id: Str::from("g"),
-            ..LeaveGroupRequest::default()
-        };
-        if leave_version < 3 {
-            request.member_id = joined.member_id.clone();
-        } else {
-            request.members = vec![MemberIdentity {
-                member_id: joined.member_id.clone(),
-                ..MemberIdentity::default()
-            }];
-        }
-        let leave = || {
-            wire_trip(
-                &bench.coordinator.leave_group(&request, &ctx(leave_version)),
-                leave_version,
-            )
-        };
-        assert_eq!(leave().error_code, 0);
-        let (own, unknown) = (leave(), ErrorCode::UnknownMemberId.code());
-        if leave_version < 3 {
-            assert_eq!(own.error_code, unknown);
-        } else {
-            assert_eq!((own.error_code, own.members[0].error_code), (0, unknown));
-        }
+    let mut request = HeartbeatRequest {
+        group_id: Str::from("g"),
+        generation_id: 1,
+        member_id: joined.member_id.clone(),
+        ..HeartbeatRequest::default()
+    };
+    let beat =
+        |request: &HeartbeatRequest| wire_trip(&bench.coordinator.heartbeat_group(request), version.min(4)).error_code;
+    assert_eq!(beat(&request), 0);
+    request.generation_id = 0;
+    assert_eq!(beat(&request), ErrorCode::IllegalGeneration.code());
+}
+
+fn leave_twice(bench: &Bench, joined: &JoinGroupResponse, version: i16) {
+    let leave_version = version.min(5);
+    let mut request = LeaveGroupRequest {
+        group_id: Str::from("g"),
+        ..LeaveGroupRequest::default()
+    };
+    if leave_version < 3 {
+        request.member_id = joined.member_id.clone();
+    } else {
+        request.members = vec![MemberIdentity {
+            member_id: joined.member_id.clone(),
+            ..MemberIdentity::default()
+        }];
+    }
+    let leave = || {
+        wire_trip(
+            &bench.coordinator.leave_group(&request, &ctx(leave_version)),
+            leave_version,
+        )
+    };
+    assert_eq!(leave().error_code, 0);
+    let (own, unknown) = (leave(), ErrorCode::UnknownMemberId.code());
+    if leave_version < 3 {
+        assert_eq!(own.error_code, unknown);
+    } else {
+        assert_eq!((own.error_code, own.members[0].error_code), (0, unknown));
     }
 }
 
@@ -203,6 +222,7 @@ async fn refused_joins_are_encodable_in_every_version() {
         let response = refused(join_request(&stranger)).await;
         assert_eq!(response.error_code, ErrorCode::UnknownMemberId.code());
         assert_eq!((response.member_id, response.generation_id), (stranger, -1));
+        assert_eq!(response.protocol_name.is_none(), version >= 7);
         let hasty = JoinGroupRequest {
             session_timeout_ms: -5,
             ..join_request(&Str::new())

@@ -118,7 +118,7 @@ fn all_have_synced_so_nobody_is_removed_later() {
 }
 
 #[test]
-fn description_shows_metadata_and_assignment_of_a_stable_group_only() {
+fn description_shows_metadata_of_a_stable_group_only() {
     let mut stage = joined();
     let seen = |stage: &Stage| {
         let description = stage.group.describe();
@@ -136,4 +136,7 @@ fn description_shows_metadata_and_assignment_of_a_stable_group_only() {
         seen(&stage),
         (State::Stable, Some(ProtocolName::from("range")), "topics".len(), 2)
     );
+    stage.join(who("c"));
+    let preparing = (State::PreparingRebalance, None, 0, 2);
+    assert_eq!(seen(&stage), preparing, "what it still reads");
 }
