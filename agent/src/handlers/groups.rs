@@ -41,7 +41,7 @@ pub async fn answer(
             .await
         }
         ApiKey::JoinGroup => respond(reply, body, async |request| groups.join_group(&request, context).await).await,
-        ApiKey::SyncGroup => respond(reply, body, async |request| groups.sync_group(&request).await).await,
+        ApiKey::SyncGroup => respond(reply, body, async |request| groups.sync_group(&request, context).await).await,
         ApiKey::Heartbeat => respond(reply, body, async |request| groups.heartbeat_group(&request)).await,
         ApiKey::LeaveGroup => respond(reply, body, async |request| groups.leave_group(&request, context)).await,
         ApiKey::OffsetCommit => {
