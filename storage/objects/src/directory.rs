@@ -51,6 +51,8 @@ struct Shared {
     durability: Durability,
     /// Directories whose own entry is known to be on disk, all the way up to the root.
     settled: Mutex<BTreeSet<PathBuf>>,
+    /// Keeps our staged files apart from those of other processes.
+    process: u32,
     staged: AtomicU64,
     /// What was synced, in order, relative to the root.
     #[cfg(test)]
@@ -81,6 +83,7 @@ impl Directory {
             root,
             durability,
             settled,
+            process: std::process::id(),
             staged: AtomicU64::new(0),
             #[cfg(test)]
             synced: Mutex::default(),
@@ -155,9 +158,8 @@ impl Shared {
         let path = self.path(key)?;
         let parent = path.parent().expect("a key lies under the root");
         self.settle(parent).map_err(|error| StoreError::failed(key, error))?;
-        let nth = self.staged.fetch_add(1, Ordering::Relaxed);
-        let staged = self.root.join(STAGING).join(format!("{}-{nth}", std::process::id()));
-        let file = write_staged(&staged, chunks).map_err(|error| {
+        let (mut file, staged) = self.stage().map_err(|error| StoreError::failed(key, error))?;
+        write_chunks(&mut file, chunks).map_err(|error| {
             // Without the file nothing has happened; a left-over is swept later.
             let _ = remove_if_there(&staged);
             StoreError::failed(key, error)
@@ -181,6 +183,20 @@ impl Shared {
         }
         self.sync_published(&file, &path, parent)
             .map_err(|error| StoreError::unknown(key, error))
+    }
+
+    /// A new staged file. Its name may be taken: by a crashed process with our number, or by one that has the same number
+    /// in another container.
+    fn stage(&self) -> io::Result<(File, PathBuf)> {
+        loop {
+            let nth = self.staged.fetch_add(1, Ordering::Relaxed);
+            let staged = self.root.join(STAGING).join(format!("{}-{nth}", self.process));
+            match OpenOptions::new().write(true).create_new(true).open(&staged) {
+                Ok(file) => return Ok((file, staged)),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The file is synced only now, after the rename: one journal commit then carries both.
@@ -274,12 +290,7 @@ impl Shared {
     }
 }
 
-fn write_staged(staged: &Path, chunks: &[Bytes]) -> io::Result<File> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(staged)?;
+fn write_chunks(file: &mut File, chunks: &[Bytes]) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
     let mut left = slices.as_mut_slice();
     IoSlice::advance_slices(&mut left, 0); // drops empty chunks at the beginning
@@ -291,7 +302,7 @@ fn write_staged(staged: &Path, chunks: &[Bytes]) -> io::Result<File> {
             Err(error) => return Err(error),
         }
     }
-    Ok(file)
+    Ok(())
 }
 
 #[async_trait]

@@ -70,14 +70,14 @@ impl Drop for Request {
 impl ObjectStore for Metered {
     async fn create(&self, key: &ObjectKey, chunks: Vec<Bytes>) -> Result<(), StoreError> {
         let bytes: usize = chunks.iter().map(Bytes::len).sum();
-        let request = Request::begin("create");
+        let request = Request::begin("put");
         let outcome = self.inner.create(key, chunks).await;
         request.end(&outcome, |()| bytes);
         outcome
     }
 
     async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let request = Request::begin("read");
+        let request = Request::begin("get");
         let outcome = self.inner.read(key, range).await;
         request.end(&outcome, Bytes::len);
         outcome

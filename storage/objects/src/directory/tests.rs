@@ -147,3 +147,19 @@ fn only_stale_leftovers_of_crashed_writers_are_swept() {
     left.sort();
     assert_eq!(left, ["fresh", "young"]);
 }
+
+#[tokio::test]
+async fn two_that_use_the_same_directory_do_not_share_staged_files() {
+    let keep = tempfile::tempdir().unwrap();
+    let stores = [(); 2].map(|()| Directory::open(keep.path(), Durability::PageCache).unwrap());
+    let writes = (0..100_u8).map(|nth| {
+        let store = stores[usize::from(nth % 2)].clone();
+        async move {
+            let key = key(&format!("c/{nth}"));
+            store.create(&key, vec![vec![nth; 50_000].into()]).await.unwrap();
+            let read = store.read(&key, 0..50_000).await.unwrap();
+            assert!(read.iter().all(|&byte| byte == nth), "object {nth}");
+        }
+    });
+    futures::future::join_all(writes).await;
+}

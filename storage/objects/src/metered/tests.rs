@@ -106,22 +106,22 @@ fn every_call_is_counted_once_with_its_outcome() {
     let requests = |op, outcome| kept.of(&format!("esker_store_requests_total{{op={op},outcome={outcome}}}"));
     assert_eq!(
         [
-            requests("create", "ok"),
-            requests("create", "unknown"),
-            requests("create", "cancelled")
+            requests("put", "ok"),
+            requests("put", "unknown"),
+            requests("put", "cancelled")
         ],
         [1, 1, 1]
     );
     assert_eq!(
         [
-            requests("read", "ok"),
-            requests("read", "failed"),
-            requests("read", "not_found")
+            requests("get", "ok"),
+            requests("get", "failed"),
+            requests("get", "not_found")
         ],
         [1, 1, 1]
     );
     assert_eq!([requests("list", "ok"), requests("delete", "ok")], [1, 1]);
-    assert_eq!(kept.of("esker_store_bytes_total{op=create}"), 8);
-    assert_eq!(kept.of("esker_store_bytes_total{op=read}"), 3);
-    assert_eq!(kept.of("esker_store_seconds{op=create}"), 3);
+    assert_eq!(kept.of("esker_store_bytes_total{op=put}"), 8);
+    assert_eq!(kept.of("esker_store_bytes_total{op=get}"), 3);
+    assert_eq!(kept.of("esker_store_seconds{op=put}"), 3);
 }
