@@ -6,6 +6,7 @@ Produce 8, Fetch 11, ListOffsets 5, CreateTopics 4, InitProducerId 1, DeleteReco
 import dataclasses
 import socket
 import struct
+import time
 import zlib
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS, CREATE_TOPICS, DELETE_RECORDS, INIT_PRODUCER_ID = 0, 1, 2, 3, 18, 19, 21, 22
@@ -113,6 +114,11 @@ def record(offset_delta, key, value, headers=(), timestamp_delta=0, header_count
     return varint(len(body)) + body
 
 
+def now_ms():
+    """Records of long ago would fall to retention."""
+    return int(time.time() * 1000)
+
+
 @dataclasses.dataclass
 class Batch:
     """A version 2 record batch. Every header field can be set to a lie; None means the truth."""
@@ -121,7 +127,7 @@ class Batch:
     producer_id: int = -1
     producer_epoch: int = -1
     base_sequence: int = -1
-    base_timestamp: int = 1_600_000_000_000
+    base_timestamp: int = None
     base_offset: int = 0
     magic: int = 2
     count: int = None
@@ -132,7 +138,8 @@ class Batch:
     def encode(self):
         count = len(self.records) if self.count is None else self.count
         last = len(self.records) - 1 if self.last_offset_delta is None else self.last_offset_delta
-        tail = struct.pack(">hiqqqhii", self.attributes, last, self.base_timestamp, self.base_timestamp, self.producer_id,
+        stamp = now_ms() if self.base_timestamp is None else self.base_timestamp
+        tail = struct.pack(">hiqqqhii", self.attributes, last, stamp, stamp, self.producer_id,
                            self.producer_epoch, self.base_sequence, count) + b"".join(self.records)
         crc = crc32c(tail) if self.crc is None else self.crc
         length = 9 + len(tail) if self.length is None else self.length
@@ -148,7 +155,7 @@ def old_message(value, magic, key=None):
     """One message of a version 0 or 1 message set."""
     def blob(data):
         return struct.pack(">i", -1) if data is None else struct.pack(">i", len(data)) + data
-    body = struct.pack(">bb", magic, 0) + (struct.pack(">q", 1_600_000_000_000) if magic == 1 else b"") + blob(key) + blob(value)
+    body = struct.pack(">bb", magic, 0) + (struct.pack(">q", now_ms()) if magic == 1 else b"") + blob(key) + blob(value)
     message = struct.pack(">I", zlib.crc32(body)) + body
     return struct.pack(">qi", 0, len(message)) + message
 
