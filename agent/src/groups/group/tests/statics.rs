@@ -188,3 +188,14 @@ fn member_restarted_during_the_first_rebalance_may_wait_longer_than_its_session(
     stage.advance(DELAY + DELAY);
     assert!(stage.joined(a2).unwrap().is_ok());
 }
+
+#[test]
+fn static_leader_that_is_away_does_not_lead() {
+    let mut stage = Stage::new();
+    let patient = |name, instance| who(name).instance(instance).timeouts(seconds(100), seconds(20));
+    stage.form(&[patient("a", "i"), patient("b", "j")]);
+    let b = stage.join(patient("b", "j").again().protocols(&[("range", "new")]));
+    stage.advance(seconds(20));
+    let joined = stage.joined(b).unwrap().unwrap();
+    assert_eq!((joined.leader, joined.members.len()), (Some(id("b")), 2));
+}

@@ -127,3 +127,22 @@ fn group_that_became_empty_is_stored_as_such() {
     assert_eq!(restored.state(), State::Empty);
     assert!(restored.wakes_at().is_some(), "it will be forgotten");
 }
+
+#[test]
+fn store_of_an_earlier_generation_does_not_confirm_a_later_one() {
+    let mut stage = held();
+    stage.sync("a", 1, &[("a", "0"), ("b", "1")]);
+    let c = stage.join(who("c"));
+    stage.join(who("a").again());
+    stage.join(who("b").again());
+    assert_eq!(stage.joined(c).unwrap().unwrap().generation, Generation(2));
+    let a = stage.sync("a", 2, &[("a", "x")]);
+    let (first, second) = (stage.stores[0].ticket, stage.stores[1].ticket);
+    let fx = stage.group.stored(stage.now, first, Ok(()));
+    stage.take(fx);
+    assert_eq!(stage.synced(a), None);
+    assert_eq!(stage.state(), State::CompletingRebalance);
+    let fx = stage.group.stored(stage.now, second, Ok(()));
+    stage.take(fx);
+    assert_eq!(stage.synced(a), Some(Ok("x".to_owned())));
+}
