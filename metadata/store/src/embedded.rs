@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::keyspace::{Keyspace, Limits};
 use crate::lease_clock::LeaseClock;
+use crate::signal::{self, signal};
 use crate::store::{
     KeyRange, Lease, LeaseId, MetadataError, MetadataStore, Revision, Snapshot, Txn, TxnOutcome, Watch, WatchEvent,
 };
@@ -73,7 +74,7 @@ pub enum EmbeddedError {
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
     published: Arc<Published>,
-    revision: watch::Receiver<Revision>,
+    revision: signal::Receiver<Revision>,
     writer: mpsc::Sender<Request>,
     syncs: Arc<AtomicU64>,
 }
@@ -122,7 +123,7 @@ impl EmbeddedStore {
     }
 
     fn start(durable: Option<Durable>, keyspace: Keyspace) -> Self {
-        let (waker, revision) = watch::channel(keyspace.revision());
+        let (waker, revision) = signal(keyspace.revision());
         let published = Arc::new(Published::new(keyspace));
         let (writer, inbox) = mpsc::channel(INBOX_MAX);
         let leases = LeaseClock::default();
@@ -228,7 +229,7 @@ impl MetadataStore for EmbeddedStore {
 #[derive(Debug)]
 struct EmbeddedWatch {
     published: Arc<Published>,
-    revision: watch::Receiver<Revision>,
+    revision: signal::Receiver<Revision>,
     prefix: Bytes,
     next: Revision,
 }
@@ -237,7 +238,6 @@ struct EmbeddedWatch {
 impl Watch for EmbeddedWatch {
     async fn next(&mut self) -> Result<Vec<WatchEvent>, MetadataError> {
         loop {
-            self.revision.mark_unchanged();
             let (events, next) = self
                 .published
                 .read(|keyspace| keyspace.events(&self.prefix, self.next, WATCH_EVENTS_MAX))?;
@@ -245,7 +245,7 @@ impl Watch for EmbeddedWatch {
             if !events.is_empty() {
                 return Ok(events);
             }
-            if self.revision.changed().await.is_err() {
+            if self.revision.wait_for(|revision| revision >= next).await.is_err() {
                 return Err(MetadataError::Failed("embedded metadata store is closed".to_owned()));
             }
         }

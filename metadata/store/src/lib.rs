@@ -24,5 +24,6 @@ pub mod keyspace;
 mod lease_clock;
 pub mod log;
 pub mod replica;
+pub mod signal;
 pub mod simulated;
 pub mod store;

@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{Notify, watch as signal};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::keyspace::{Keyspace, Limits};
 use crate::lease_clock::LeaseClock;
+use crate::signal::{self, signal};
 use crate::store::{
     KeyRange, Lease, LeaseId, MetadataError, MetadataStore, Revision, Snapshot, Txn, TxnOutcome, Watch,
 };
@@ -77,7 +78,7 @@ impl SimulatedStore {
     #[must_use]
     pub fn new(seed: u64, faults: Faults) -> Self {
         let keyspace = Keyspace::new(Limits::default());
-        let (moved, _) = signal::channel(keyspace.revision());
+        let (moved, _) = signal(keyspace.revision());
         let state = State {
             keyspace,
             leases: LeaseClock::default(),
@@ -247,8 +248,9 @@ impl Shared {
 
     fn wake_watches(&self) {
         let revision = self.with(|state| state.keyspace.revision());
-        self.moved
-            .send_if_modified(|moved| std::mem::replace(moved, revision) != revision);
+        if self.moved.get() != revision {
+            self.moved.set(revision);
+        }
     }
 }
 

@@ -8,12 +8,13 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::durable::{Durable, PersistError};
 use crate::keyspace::{Changes, Keyspace};
 use crate::lease_clock::LeaseClock;
+use crate::signal;
 use crate::store::{Lease, LeaseId, MetadataError, Revision, Txn, TxnOutcome};
 
 /// Most requests in one group.
@@ -67,7 +68,7 @@ impl Published {
 pub(super) struct Writer {
     pub(super) published: Arc<Published>,
     /// Wakes watches; gone when the writer is.
-    pub(super) revision: watch::Sender<Revision>,
+    pub(super) revision: signal::Sender<Revision>,
     /// `None` for a store that lives in memory only.
     pub(super) durable: Option<Durable>,
     pub(super) leases: LeaseClock,
@@ -122,7 +123,7 @@ impl Writer {
             if !changes.is_empty() || !changes.ended.is_empty() {
                 let revision = changes.revision;
                 self.published.write(|keyspace| keyspace.apply(changes));
-                self.revision.send_replace(revision);
+                self.revision.set(revision);
             }
         }
         let error = done.err();

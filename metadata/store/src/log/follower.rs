@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_segment::id::LogIndex;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -105,7 +104,7 @@ impl Follower {
     /// A follower that has not begun, and the handle to what it will know.
     #[must_use]
     pub fn new(cluster: Cluster, sink: Box<dyn LogSink>, settings: FollowerSettings) -> (Self, LogHandle) {
-        let (shared, moved): (_, watch::Sender<_>) = Shared::new(cluster.clone());
+        let (shared, moved) = Shared::new(cluster.clone());
         let handle = LogHandle::new(Arc::clone(&shared));
         let tracker = Tracker::new(&cluster, sink, Arc::clone(&shared), moved, &settings.also);
         (

@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use esker_segment::id::{CommitNumber, LogIndex, SessionId};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::bootstrap::Cluster;
 use super::session::head_index;
 use crate::keys::head;
+use crate::signal::{self, signal};
 use crate::store::{KeyRange, MetadataError};
 
 /// How long the watch is given before the missing range is read directly.
@@ -23,13 +24,13 @@ const WATCH_LAG_MAX: Duration = Duration::from_millis(3);
 
 /// How far the log has been folded.
 #[derive(Clone, Debug)]
-pub struct LogPosition(watch::Receiver<Option<LogIndex>>);
+pub struct LogPosition(signal::Receiver<Option<LogIndex>>);
 
 impl LogPosition {
     /// The last index that was applied; `None` before the first checkpoint is loaded.
     #[must_use]
     pub fn get(&self) -> Option<LogIndex> {
-        *self.0.borrow()
+        self.0.get()
     }
 
     /// Waits until everything up to `index` is applied, and says how far it is then.
@@ -37,13 +38,10 @@ impl LogPosition {
     /// # Errors
     /// `Failed` when the follower has ended.
     pub async fn reached(&self, index: LogIndex) -> Result<LogIndex, MetadataError> {
-        let mut position = self.0.clone();
-        match position
-            .wait_for(|applied| applied.is_some_and(|applied| applied >= index))
-            .await
-        {
+        let reached = |applied: Option<LogIndex>| applied.is_some_and(|applied| applied >= index);
+        match self.0.wait_for(reached).await {
             Ok(applied) => Ok(applied.expect("waited for")),
-            Err(_) => Err(MetadataError::Failed("log follower has ended".to_owned())),
+            Err(signal::Closed) => Err(MetadataError::Failed("log follower has ended".to_owned())),
         }
     }
 }
@@ -85,8 +83,8 @@ pub struct LogHandle {
 }
 
 impl Shared {
-    pub(super) fn new(cluster: Cluster) -> (Arc<Self>, watch::Sender<Option<LogIndex>>) {
-        let (moved, position) = watch::channel(None);
+    pub(super) fn new(cluster: Cluster) -> (Arc<Self>, signal::Sender<Option<LogIndex>>) {
+        let (moved, position) = signal(None);
         let none = HeadRead {
             serves: 0,
             outcome: Ok(LogIndex(0)),

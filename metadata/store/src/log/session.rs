@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_segment::id::{LogIndex, SessionId};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -19,6 +18,7 @@ use crate::keys::commit::Progress;
 use crate::keys::head::Head;
 use crate::keys::session::SessionInfo;
 use crate::keys::{commit, counter, head, session};
+use crate::signal::{self, signal};
 use crate::store::{Compare, KeyValue, Lease, LeaseId, MetadataError, MetadataStore, Op, OpResult, Revision, Txn};
 
 /// Attempts of one transaction before opening gives up.
@@ -56,7 +56,7 @@ pub enum SessionError {
 pub struct Session {
     facts: SessionFacts,
     cluster: Cluster,
-    lost: watch::Receiver<bool>,
+    lost: signal::Receiver<bool>,
     keep_alive: JoinHandle<()>,
 }
 
@@ -83,7 +83,7 @@ impl Session {
         let asked = Instant::now();
         let lease = cluster.store.grant_lease(ttl).await?;
         let facts = claim(cluster, &info, lease).await?;
-        let (tell, lost) = watch::channel(false);
+        let (tell, lost) = signal(false);
         let keeper = Keeper {
             store: Arc::clone(&cluster.store),
             lease,
@@ -92,7 +92,7 @@ impl Session {
         };
         let keep_alive = tokio::spawn(async move {
             keeper.run().await;
-            tell.send_replace(true);
+            tell.set(true);
         });
         Ok(Self {
             facts,
@@ -141,15 +141,15 @@ impl Session {
     /// Whether the session is known to be lost.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        *self.lost.borrow()
+        self.lost.get()
     }
 
     /// Waits until the session is lost. The future does not borrow the session.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut lost = self.lost.clone();
+        let lost = self.lost.clone();
         async move {
             // An error means that the keep-alive is gone, which ends the session as well.
-            let _ended = lost.wait_for(|lost| *lost).await;
+            let _ended = lost.wait_for(|lost| lost).await;
         }
     }
 

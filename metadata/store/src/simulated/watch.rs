@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
 use super::{Shared, State};
+use crate::signal;
 use crate::store::{MetadataError, Revision, Watch, WatchEvent};
 
 /// Events of one delivery, give or take one revision.
@@ -101,8 +101,8 @@ impl Watch for SimulatedWatch {
                 let (_, events) = self.coming.pop_front().expect("there is a front");
                 return Ok(events);
             }
-            self.moved.mark_unchanged();
-            if !self.take()? && self.moved.changed().await.is_err() {
+            let next = self.next;
+            if !self.take()? && self.moved.wait_for(|revision| revision >= next).await.is_err() {
                 return Err(MetadataError::Failed("simulated: store is gone".to_owned()));
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! Owns: the cases and the list of stores they run on. A new implementation is added below and must pass all of them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod concurrency;
 mod leases;
 mod transactions;

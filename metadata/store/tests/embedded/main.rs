@@ -2,6 +2,8 @@
 //!
 //! Owns: what `conformance` cannot say, because it is about files: durability, recovery, locking, size.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod crashes;
 mod directory;
 mod faults;

@@ -139,10 +139,12 @@ impl Runner {
                 slot.stage = Stage::Done(CommitResult::Refused { compare });
             }
             Why::TooEarly => slot.stage = Stage::Parked,
+            // The number is voided when it is first in line. Before that an earlier void may not be known to have
+            // happened, and this one would wipe out the mark that tells.
             Why::Compare(compare) => {
                 slot.refused = Some(compare);
                 slot.backoff.reset();
-                self.send(&self.slots[at], Duration::ZERO);
+                slot.stage = Stage::Parked;
             }
             Why::Unclear => self.send_again(at),
         }
@@ -179,11 +181,16 @@ impl Runner {
             finish(slot.answer, result);
         }
         if self.slots.front().is_some_and(|front| front.stage == Stage::Parked) {
-            for at in 0..self.slots.len() {
-                if self.slots[at].stage == Stage::Parked {
-                    self.slots[at].stage = Stage::Sent;
-                    self.send(&self.slots[at], Duration::ZERO);
-                }
+            self.send_parked();
+        }
+    }
+
+    fn send_parked(&mut self) {
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            if slot.stage == Stage::Parked && (at == 0 || slot.refused.is_none()) {
+                slot.stage = Stage::Sent;
+                self.send(&self.slots[at], Duration::ZERO);
             }
         }
     }

@@ -40,7 +40,7 @@ pub(super) struct Submitted {
 pub(super) enum Stage {
     /// A transaction is under way or waits out its back-off.
     Sent,
-    /// It came before its predecessor and was refused; to be sent again after that.
+    /// It came before its predecessor and was refused, or is to be voided; to be sent when those before it are done.
     Parked,
     /// The result, which waits for those before it.
     Done(CommitResult),

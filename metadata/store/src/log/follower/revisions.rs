@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_segment::id::LogIndex;
-use tokio::sync::watch;
 
 use super::listing::{FOLLOWED, Listing};
 use super::sink::{AppliedCommit, LogSink};
@@ -19,6 +18,7 @@ use crate::keys::topic::Topic;
 use crate::keys::{head, incarnation, owner, record, root, session, topic};
 use crate::log::Cluster;
 use crate::log::position::{LiveRecord, Shared};
+use crate::signal;
 use crate::store::{KeyValue, Revision, WatchEvent};
 
 /// Records that are remembered for truncation; far more than a log that is truncated ever has.
@@ -29,7 +29,7 @@ pub(super) struct Tracker {
     cluster: Cluster,
     sink: Box<dyn LogSink>,
     shared: Arc<Shared>,
-    position: watch::Sender<Option<LogIndex>>,
+    position: signal::Sender<Option<LogIndex>>,
     /// Everything up to this revision has reached the sink.
     seen: Revision,
     /// The followed keys as the sink knows them.
@@ -73,7 +73,7 @@ impl Tracker {
         cluster: &Cluster,
         sink: Box<dyn LogSink>,
         shared: Arc<Shared>,
-        position: watch::Sender<Option<LogIndex>>,
+        position: signal::Sender<Option<LogIndex>>,
         also: &[Bytes],
     ) -> Self {
         let mut followed: Vec<Bytes> = FOLLOWED
@@ -95,12 +95,12 @@ impl Tracker {
 
     /// Whether nothing has reached the sink yet.
     pub(super) fn is_empty(&self) -> bool {
-        self.position.borrow().is_none()
+        self.position.get().is_none()
     }
 
     /// Whether the records must be read to go on from here.
     pub(super) fn lacks_records(&self, listing: &Listing) -> Result<bool, FollowEnd> {
-        let Some(applied) = *self.position.borrow() else {
+        let Some(applied) = self.position.get() else {
             return Ok(listing.records.is_none());
         };
         if listing.head < applied {
@@ -129,6 +129,9 @@ impl Tracker {
                 }
                 WatchEvent::Put(kv) if kv.key == head::KEY => head = Some(kv),
                 WatchEvent::Put(kv) if kv.key == root::KEY => match Root::decode(&kv.value) {
+                    Ok(root) if Some(root.index) > self.position.get() => {
+                        return Err(Trouble::Missed("root is ahead of the log"));
+                    }
                     Ok(root) => self.on_root(&root, revision),
                     Err(error) => return Err(Trouble::Retry(format!("root cannot be read: {error}"))),
                 },
@@ -157,7 +160,7 @@ impl Tracker {
                 .map_or(LogIndex(listing.head.0 + 1), |commit| commit.index);
             self.reach(first, listing.root.as_ref()).await?;
         }
-        let position = self.position.borrow().unwrap_or_default();
+        let position = self.position.get().unwrap_or_default();
         let commits = listing
             .records
             .into_iter()
@@ -195,7 +198,7 @@ impl Tracker {
 
     /// Loads the checkpoint if the records from `first` on do not join on to what is applied.
     async fn reach(&mut self, first: LogIndex, root: Option<&(Root, Revision)>) -> Result<(), Trouble> {
-        let applied = *self.position.borrow();
+        let applied = self.position.get();
         if applied.is_some_and(|applied| applied.0 + 1 >= first.0) {
             return Ok(());
         }
@@ -208,7 +211,7 @@ impl Tracker {
         let loaded = self.sink.load_checkpoint(root.map(|(root, _)| root)).await;
         loaded.map_err(|error| Trouble::Retry(format!("checkpoint at {index} cannot be loaded: {error}")))?;
         self.root_seen = root.map(|(_, revision)| *revision);
-        self.position.send_replace(Some(index));
+        self.position.set(Some(index));
         Ok(())
     }
 
@@ -235,7 +238,7 @@ impl Tracker {
 
     fn on_commit(&mut self, head: &KeyValue, commit: Option<KeyValue>) -> Result<(), Trouble> {
         let index = Head::index(head).map_err(|error| Trouble::Retry(format!("log/head cannot be read: {error}")))?;
-        let applied = self.position.borrow().unwrap_or_default();
+        let applied = self.position.get().unwrap_or_default();
         if index <= applied {
             return Ok(());
         }
@@ -264,7 +267,7 @@ impl Tracker {
     fn apply(&mut self, commit: AppliedCommit) -> Result<(), FollowEnd> {
         let index = commit.index;
         self.sink.apply(commit).map_err(FollowEnd::Sink)?;
-        self.position.send_replace(Some(index));
+        self.position.set(Some(index));
         metrics::gauge!("esker_fold_index").set(as_gauge(index));
         Ok(())
     }
