@@ -62,7 +62,7 @@ pub enum Entry {
     Trim(Trim),
     /// Commits, stages or deletes offsets of a group.
     Offsets(Offsets),
-    /// A new life of the cluster begins.
+    /// A new life of the cluster begins. It must be the first entry of its record.
     Incarnation(Incarnation),
     /// Switches rules on and sets the limits that the fold enforces.
     FeatureLevel(FeatureLevel),

@@ -56,6 +56,8 @@ pub struct Fold {
     pub(crate) digest: Digest,
     pub(crate) incarnation: IncarnationNumber,
     pub(crate) incarnation_id: IncarnationId,
+    /// When each incarnation began.
+    pub(crate) incarnations: Vec<(LogIndex, IncarnationNumber)>,
     pub(crate) level: u16,
     pub(crate) limits: Limits,
     pub(crate) topics: Topics,
@@ -81,6 +83,7 @@ impl Fold {
             digest: Digest::default(),
             incarnation: IncarnationNumber(0),
             incarnation_id: IncarnationId(0),
+            incarnations: Vec::new(),
             level: FIRST_LEVEL,
             limits: Limits::default(),
             topics: Topics::default(),
@@ -135,8 +138,14 @@ impl Fold {
             verdicts: Vec::with_capacity(record.entries.len()),
             advanced: Vec::new(),
         };
-        for entry in &record.entries {
-            let verdict = self.apply_entry(entry, &mut applied.advanced);
+        for (position, entry) in record.entries.iter().enumerate() {
+            // What a commit brings belongs to one incarnation, so one can only begin it.
+            let misplaced = position > 0 && matches!(entry, Entry::Incarnation(_));
+            let verdict = if misplaced {
+                EntryVerdict::Rejected
+            } else {
+                self.apply_entry(entry, &mut applied.advanced)
+            };
             digest.entry(entry, &verdict);
             applied.verdicts.push(verdict);
         }
@@ -206,6 +215,7 @@ impl Fold {
         }
         self.incarnation = begun.number;
         self.incarnation_id = begun.id;
+        self.incarnations.push((self.index, begun.number));
         for partition in self.topics.partitions_mut() {
             partition.begin_epoch(begun.number);
         }

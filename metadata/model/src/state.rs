@@ -18,6 +18,7 @@ use crate::entry::{GROUP_ID_BYTES_MAX, OffsetCommit, TOPIC_NAME_BYTES_MAX};
 use crate::fold::{Fold, SUPPORTED_LEVEL};
 use crate::partition::{AbortedTxn, Partition, PartitionTxns};
 use crate::topic::Topic;
+use crate::window::INDEX_MAX;
 
 mod producers;
 
@@ -57,6 +58,16 @@ pub(crate) fn take_offset(since: Offset, input: &mut Decoder<'_>) -> Result<Offs
     let distance = i64::try_from(input.varint()?).ok();
     let offset = distance.and_then(|distance| since.0.checked_add(distance));
     offset.map(Offset).ok_or(FormatError::Invalid { what: "offset" })
+}
+
+/// A log index that is not above that of the state.
+pub(crate) fn take_index(last: LogIndex, input: &mut Decoder<'_>) -> Result<LogIndex, FormatError> {
+    let index = LogIndex(input.varint()?);
+    if index > last {
+        invalid("log index above that of the state")
+    } else {
+        Ok(index)
+    }
 }
 
 impl Fold {
@@ -101,17 +112,29 @@ impl Fold {
     fn encode_head(&self, out: &mut Encoder) {
         out.varint(self.index.0);
         out.u64(self.digest.0);
-        out.varint(u64::from(self.incarnation.0));
         out.u128(self.incarnation_id.0);
+        out.count(self.incarnations.len());
+        for (began_at, number) in &self.incarnations {
+            out.varint(began_at.0);
+            out.varint(u64::from(number.0));
+        }
         out.varint(u64::from(self.level));
         encode_limits(&self.limits, out);
     }
 
     fn decode_head(&mut self, input: &mut Decoder<'_>) -> Result<(), FormatError> {
-        self.index = LogIndex(input.varint()?);
+        self.index = take_index(INDEX_MAX, input)?;
         self.digest = Digest(input.u64()?);
-        self.incarnation = IncarnationNumber(input.varint_u32("incarnation number")?);
         self.incarnation_id = IncarnationId(input.u128()?);
+        for _ in 0..input.count("incarnations", usize::MAX, 2)? {
+            let began_at = take_index(self.index, input)?;
+            let number = IncarnationNumber(input.varint_u32("incarnation number")?);
+            if self.incarnations.last().is_some_and(|(last, _)| *last > began_at) || number <= self.incarnation {
+                return invalid("order of incarnations");
+            }
+            self.incarnations.push((began_at, number));
+            self.incarnation = number;
+        }
         self.level = take_u16("feature level", input)?;
         if self.level > SUPPORTED_LEVEL {
             let (found, max) = (u64::from(self.level), u64::from(SUPPORTED_LEVEL));
@@ -142,15 +165,15 @@ impl Fold {
     }
 
     fn decode_topics(&mut self, input: &mut Decoder<'_>) -> Result<(), FormatError> {
-        self.topics.deleted_at = LogIndex(input.varint()?);
+        self.topics.deleted_at = take_index(self.index, input)?;
         let mut last = None;
         for _ in 0..input.count("topics", usize::MAX, TOPIC_BYTES_MIN)? {
             let id = TopicId(input.u128()?);
             let name = input.str("topic name", TOPIC_NAME_BYTES_MAX)?.into();
-            let created_at = LogIndex(input.varint()?);
-            let deletion_before = LogIndex(input.varint()?);
+            let created_at = take_index(self.index, input)?;
+            let deletion_before = take_index(created_at, input)?;
             let count = input.count("partitions", usize::MAX, PARTITION_BYTES_MIN)?;
-            let partitions: Result<Vec<_>, _> = (0..count).map(|_| decode_partition(input)).collect();
+            let partitions: Result<Vec<_>, _> = (0..count).map(|_| decode_partition(self.incarnation, input)).collect();
             let topic = Topic {
                 name,
                 created_at,
@@ -191,7 +214,7 @@ impl Fold {
             for _ in 0..offsets {
                 let at = take_partition(input)?;
                 let commit = OffsetCommit::decode(input)?;
-                let committed_at = LogIndex(input.varint()?);
+                let committed_at = take_index(self.index, input)?;
                 if last_at.replace(at) >= Some(at) || self.topics.partition(at).is_none() {
                     return invalid("order of committed offsets");
                 }
@@ -243,12 +266,12 @@ fn encode_partition(partition: &Partition, out: &mut Encoder) {
     }
 }
 
-fn decode_partition(input: &mut Decoder<'_>) -> Result<Partition, FormatError> {
+fn decode_partition(now: IncarnationNumber, input: &mut Decoder<'_>) -> Result<Partition, FormatError> {
     let log_start = take_offset(Offset(0), input)?;
     let high_watermark = take_offset(log_start, input)?;
     let first_epoch = IncarnationNumber(input.varint_u32("incarnation number")?);
     let flags = input.u8()?;
-    if flags & !(HAS_EPOCHS | HAS_ABORTED) != 0 {
+    if flags & !(HAS_EPOCHS | HAS_ABORTED) != 0 || first_epoch > now {
         return invalid("flags of a partition");
     }
     let mut partition = Partition {
@@ -259,6 +282,9 @@ fn decode_partition(input: &mut Decoder<'_>) -> Result<Partition, FormatError> {
     };
     if flags & HAS_EPOCHS != 0 {
         partition.epochs = decode_epochs(first_epoch, high_watermark, input)?;
+        if partition.epochs.last().is_some_and(|(number, _)| *number > now) {
+            return invalid("epoch of a partition");
+        }
     }
     if flags & HAS_ABORTED != 0 {
         let aborted = decode_aborted(high_watermark, input)?;

@@ -62,7 +62,7 @@ fn join(parts: [u32; 2]) -> u64 {
 }
 
 /// Largest log index that a window can hold: 45 bits, a thousand years of a thousand commits a second.
-const TOUCHED_MAX: u64 = (1 << 45) - 1;
+pub(crate) const INDEX_MAX: LogIndex = LogIndex((1 << 45) - 1);
 
 /// One batch of a window, in full; the form it has in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Window {
     }
 
     fn set(&mut self, len: usize, touched: LogIndex) {
-        let [low, high] = split(touched.0.min(TOUCHED_MAX));
+        let [low, high] = split(touched.0.min(INDEX_MAX.0));
         let len = u16::try_from(len).expect("at most five");
         self.touched_low = low;
         self.packed = u16::try_from(high).expect("13 bits of a bounded index") << 3 | len;
@@ -162,7 +162,7 @@ impl Window {
         touched: LogIndex,
         batches: &[WindowBatch],
     ) -> bool {
-        let possible = epoch.0 >= 0 && next.0 >= 0 && touched.0 <= TOUCHED_MAX && batches.len() <= WINDOW_BATCHES;
+        let possible = epoch.0 >= 0 && next.0 >= 0 && touched <= INDEX_MAX && batches.len() <= WINDOW_BATCHES;
         let Some(newest) = batches.first().filter(|_| possible) else {
             return false;
         };

@@ -3,7 +3,7 @@
 //! Owns: the frame of a record: version, count, per entry kind, level, length, body.
 //! Does not own: the bodies (`body`).
 //!
-//! Invariants: decoding is bounded by the input; bytes that decode encode to the same bytes. An entry whose body does
+//! Invariants: decoding is bounded by the input; a record that decodes can be written again. An entry whose body does
 //! not decode becomes `Opaque` and its neighbours are not affected; only a broken frame spoils the record.
 
 use bytes::Bytes;

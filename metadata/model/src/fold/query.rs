@@ -107,6 +107,15 @@ impl Fold {
         (self.incarnation, self.incarnation_id)
     }
 
+    /// The life of the cluster to which a commit belongs.
+    #[must_use]
+    pub fn incarnation_at(&self, index: LogIndex) -> IncarnationNumber {
+        let begun = self.incarnations.partition_point(|(at, _)| *at <= index);
+        begun
+            .checked_sub(1)
+            .map_or(IncarnationNumber(0), |last| self.incarnations[last].1)
+    }
+
     /// The feature level that is switched on.
     #[must_use]
     pub fn feature_level(&self) -> u16 {

@@ -169,11 +169,6 @@ impl Fold {
     }
 
     fn import_txn_end(&mut self, end: &IndexedTxnEnd, batches: &mut Vec<(TopicPartition, Placed)>) -> SourceId {
-        // All markers of an end were written in one incarnation, which every partition remembers.
-        let epoch = end
-            .markers
-            .iter()
-            .find_map(|(at, offset)| self.leader_epoch_at(*at, *offset));
         let source = self.sources.add(Source::Marker(MarkerInfo {
             producer: end.producer,
             epoch: end.epoch,
@@ -183,7 +178,7 @@ impl Fold {
                 TxnOutcome::Abort
             },
             timestamp: end.timestamp,
-            incarnation: epoch.unwrap_or(self.incarnation),
+            incarnation: self.incarnation_at(end.log_index),
             log_index: end.log_index,
         }));
         batches.extend(end.markers.iter().map(|(at, base)| {
@@ -203,7 +198,13 @@ impl Fold {
     }
 
     fn import(&mut self, at: TopicPartition, placed: Placed) {
-        let Some(partition) = self.topics.partition_mut(at) else {
+        let brought_at = self.sources.source(placed.source).log_index();
+        let topic = self
+            .topics
+            .by_id
+            .get_mut(&at.topic)
+            .filter(|topic| topic.created_at <= brought_at);
+        let Some(partition) = topic.and_then(|topic| topic.partition_mut(at.partition)) else {
             return;
         };
         let in_order = partition.unmerged.end().is_none_or(|end| placed.base >= end);

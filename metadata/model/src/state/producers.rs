@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use esker_segment::id::{LogIndex, Offset, ProducerEpoch, ProducerId, Sequence, TopicPartition};
 use esker_segment::wire::{Decoder, Encoder, FormatError};
 
-use super::{invalid, known_partition, put_offset, slots_of, take_offset};
+use super::{invalid, known_partition, put_offset, slots_of, take_index, take_offset};
 use crate::entry::body::{epoch as put_epoch, partition as put_partition, take_epoch, take_partition};
 use crate::entry::{GROUP_ID_BYTES_MAX, OffsetCommit};
 use crate::fold::Fold;
@@ -85,14 +85,18 @@ fn encode_open(open: &OpenTxn, out: &mut Encoder) {
 impl Fold {
     pub(super) fn decode_producers(&mut self, input: &mut Decoder<'_>) -> Result<(), FormatError> {
         self.producers.next_id = ProducerId(input.zigzag()?);
-        self.producers.windows_expired_through = LogIndex(input.varint()?);
-        self.producers.floors_expired_through = LogIndex(input.varint()?);
+        if self.producers.next_id.0 < 0 {
+            return invalid("number of producer ids");
+        }
+        self.producers.windows_expired_through = take_index(self.index, input)?;
+        self.producers.floors_expired_through = take_index(self.index, input)?;
         let mut last = None;
         for _ in 0..input.count("grants", usize::MAX, 2)? {
             let first = take_step(last, input)?;
             last = Some(first);
-            let at = LogIndex(input.varint()?);
-            if self.producers.grants.last().is_some_and(|(_, before)| *before > at) {
+            let at = take_index(self.index, input)?;
+            let in_order = self.producers.grants.last().is_none_or(|(_, before)| *before <= at);
+            if !in_order || !self.producers.is_granted(ProducerId(first)) {
                 return invalid("order of grants");
             }
             self.producers.grants.push((ProducerId(first), at));
@@ -107,8 +111,8 @@ impl Fold {
             }
             let mut producer = Producer {
                 floor: take_epoch(input)?,
-                ended_at: LogIndex(input.varint()?),
-                touched: LogIndex(input.varint()?),
+                ended_at: take_index(self.index, input)?,
+                touched: take_index(self.index, input)?,
                 open: None,
             };
             if input.bool()? {
@@ -121,7 +125,7 @@ impl Fold {
 
     fn decode_open(&mut self, id: ProducerId, input: &mut Decoder<'_>) -> Result<OpenTxn, FormatError> {
         let epoch = take_epoch(input)?;
-        let opened_at = LogIndex(input.varint()?);
+        let opened_at = take_index(self.index, input)?;
         let mut open = OpenTxn {
             epoch,
             opened_at,
@@ -201,7 +205,7 @@ impl Fold {
                 if !self.producers.is_granted(ProducerId(id)) {
                     return invalid("producer that was never granted");
                 }
-                let window = decode_window(Window::new(slot, ProducerId(id)), high_watermark, input)?;
+                let window = decode_window(Window::new(slot, ProducerId(id)), self.index, high_watermark, input)?;
                 self.windows.insert(window);
             }
         }
@@ -224,10 +228,15 @@ fn encode_window(window: &Window, out: &mut Encoder) {
     }
 }
 
-fn decode_window(mut window: Window, high_watermark: Offset, input: &mut Decoder<'_>) -> Result<Window, FormatError> {
+fn decode_window(
+    mut window: Window,
+    last: LogIndex,
+    high_watermark: Offset,
+    input: &mut Decoder<'_>,
+) -> Result<Window, FormatError> {
     let epoch: ProducerEpoch = take_epoch(input)?;
     let next = i32::try_from(input.varint()?).map_err(|_| FormatError::Invalid { what: "sequence" })?;
-    let touched = LogIndex(input.varint()?);
+    let touched = take_index(last, input)?;
     let mut batches = Vec::with_capacity(WINDOW_BATCHES);
     for _ in 0..input.count("batches of a window", WINDOW_BATCHES, 2)? {
         let base = match batches.last() {
