@@ -52,7 +52,12 @@ fn judged(verdicts: &[EntryVerdict]) -> Result<(), OffsetLogError> {
     match verdicts.first() {
         Some(EntryVerdict::Offsets(OffsetsVerdict::Applied { refused })) => {
             let full = refused.iter().any(|(_, why)| *why == OffsetRefusal::TooManyOffsets);
-            if full { Err(OffsetLogError::Full) } else { Ok(()) }
+            match refused.first() {
+                None => Ok(()),
+                Some(_) if full => Err(OffsetLogError::Full),
+                // A partition went away meanwhile; who tries again is told so.
+                Some(_) => Err(OffsetLogError::Unavailable),
+            }
         }
         _ => Err(OffsetLogError::TooLarge),
     }

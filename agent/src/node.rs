@@ -21,7 +21,7 @@ use esker_metadata::replica::Replica;
 use esker_metadata::store::MetadataError;
 use esker_model::CommitPosition;
 use esker_model::entry::{Entry, FeatureLevel, Incarnation, Limits};
-use esker_segment::id::{IncarnationNumber, Timestamp};
+use esker_segment::id::{IncarnationId, IncarnationNumber, Timestamp};
 use esker_segment::name::ClusterId;
 use esker_storage::buffer::BufferSettings;
 use esker_storage::cache::{CacheSettings, SegmentCache};
@@ -153,19 +153,23 @@ fn manifest_of(root: &Root) -> Option<ManifestRef> {
         .map(|manifest| (manifest.name, manifest.length_bytes))
 }
 
-impl Node {
-    /// Starts everything but the listener: when this returns the agent has folded the log up to its head.
-    ///
-    /// # Errors
-    /// See [`NodeError`].
-    pub async fn start(parts: NodeParts) -> Result<Self, NodeError> {
-        let mut tasks = JoinSet::new();
-        let settings = Arc::clone(&parts.settings);
+/// What an agent reads from: the fold as it is followed, and the bucket.
+struct Reading {
+    replica: Arc<Replica>,
+    catalog: Arc<TopicCatalog>,
+    wakers: Arc<Wakers>,
+    log: LogHandle,
+    objects: NamedObjects,
+    merged: MergedReader,
+    cache: Arc<SegmentCache>,
+}
+
+impl Reading {
+    /// Follows the log; returns when it has been folded up to its head.
+    async fn start(parts: &NodeParts, tasks: &mut JoinSet<Result<(), NodeError>>) -> Result<Self, NodeError> {
         let replica = Arc::new(Replica::new());
-        let (wakers, catalog) = (
-            Arc::new(Wakers::default()),
-            Arc::new(TopicCatalog::new(Arc::clone(&settings))),
-        );
+        let wakers = Arc::new(Wakers::default());
+        let catalog = Arc::new(TopicCatalog::new(Arc::clone(&parts.settings)));
         replica.observe(Arc::new(Announcer {
             wakers: Arc::clone(&wakers),
             catalog: Arc::clone(&catalog),
@@ -181,46 +185,74 @@ impl Node {
         let following = follower.run();
         tasks.spawn(async { Err(NodeError::Follow(following.await)) });
         log.barrier().await?;
-
         let cache_settings = CacheSettings {
-            bytes_max: usize::try_from(settings.memory.cache_bytes_max).unwrap_or(usize::MAX),
+            bytes_max: usize::try_from(parts.settings.memory.cache_bytes_max).unwrap_or(usize::MAX),
             ..CacheSettings::default()
         };
         let cache = Arc::new(SegmentCache::new(Arc::clone(&parts.objects), cache_settings));
-        let inbox = Arc::new(Inbox::new(buffer_settings(&settings)));
-        let (writer, proposals) = LogWriter::new(Arc::clone(&inbox));
-        let stop_writing = CancellationToken::new();
-        let stop_listening = CancellationToken::new();
-        let incarnation = parts.metadata.incarnation;
-        let task = Writer::open(WriterParts {
-            inbox,
-            proposals,
-            uploader: Uploader {
-                store: Arc::clone(&parts.objects),
-                cache: Arc::clone(&cache),
-                cluster: parts.cluster.clone(),
-                incarnation: (incarnation.number, esker_segment::id::IncarnationId(incarnation.id)),
-                zone: Box::from(""),
-            },
-            replica: Arc::clone(&replica),
-            log: log.clone(),
-            info: SessionInfo {
-                node_id: parts.node_id,
-                ..SessionInfo::default()
-            },
-            stop: stop_writing.clone(),
+        Ok(Self {
+            replica,
+            catalog,
+            wakers,
+            log,
+            objects,
+            merged,
+            cache,
         })
-        .await?;
-        tasks.spawn(async { task.run().await.map_err(NodeError::from) });
-        set_up(&parts, &replica, &writer).await?;
+    }
+}
 
-        let groups = coordinator(&parts, &settings, &replica, &writer, &log);
+async fn start_writer(
+    parts: &NodeParts,
+    reading: &Reading,
+    tasks: &mut JoinSet<Result<(), NodeError>>,
+    stop: CancellationToken,
+) -> Result<LogWriter, NodeError> {
+    let inbox = Arc::new(Inbox::new(buffer_settings(&parts.settings)));
+    let (handle, proposals) = LogWriter::new(Arc::clone(&inbox));
+    let incarnation = parts.metadata.incarnation;
+    let writer = Writer::open(WriterParts {
+        inbox,
+        proposals,
+        uploader: Uploader {
+            store: Arc::clone(&parts.objects),
+            cache: Arc::clone(&reading.cache),
+            cluster: parts.cluster.clone(),
+            incarnation: (incarnation.number, IncarnationId(incarnation.id)),
+            zone: Box::from(""),
+        },
+        replica: Arc::clone(&reading.replica),
+        log: reading.log.clone(),
+        info: SessionInfo {
+            node_id: parts.node_id,
+            ..SessionInfo::default()
+        },
+        stop,
+    })
+    .await?;
+    tasks.spawn(async { writer.run().await.map_err(NodeError::from) });
+    Ok(handle)
+}
+
+impl Node {
+    /// Starts everything but the listener: when this returns the agent has folded the log up to its head.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub async fn start(parts: NodeParts) -> Result<Self, NodeError> {
+        let mut tasks = JoinSet::new();
+        let stop_listening = CancellationToken::new();
+        let stop_writing = CancellationToken::new();
+        let reading = Reading::start(&parts, &mut tasks).await?;
+        let writer = start_writer(&parts, &reading, &mut tasks, stop_writing.clone()).await?;
+        set_up(&parts, &reading.replica, &writer).await?;
+        let groups = coordinator(&parts, &reading, &writer);
         let timers = Arc::clone(&groups).run(stop_listening.clone());
         tasks.spawn(async {
             timers.await;
             Ok(())
         });
-        let budget = usize::try_from(settings.memory.buffer_bytes_max)
+        let budget = usize::try_from(parts.settings.memory.buffer_bytes_max)
             .unwrap_or(usize::MAX)
             .min(Semaphore::MAX_PERMITS);
         let agent = Arc::new_cyclic(|this| Agent {
@@ -228,18 +260,18 @@ impl Node {
             cluster: parts.cluster.as_str().to_owned(),
             node_id: parts.node_id,
             endpoint: parts.endpoint,
-            settings,
+            settings: parts.settings,
             clock: parts.clock,
             random: parts.random,
-            view: View::new(Arc::clone(&replica)),
-            replica,
-            catalog,
-            wakers,
+            view: View::new(Arc::clone(&reading.replica)),
+            replica: reading.replica,
+            catalog: reading.catalog,
+            wakers: reading.wakers,
             log: writer,
-            follower: log,
-            objects,
-            cache,
-            merged,
+            follower: reading.log,
+            objects: reading.objects,
+            cache: reading.cache,
+            merged: reading.merged,
             producer_ids: ProducerIds::default(),
             groups,
             stop: stop_listening.clone(),
@@ -335,7 +367,7 @@ async fn set_up(parts: &NodeParts, replica: &Replica, writer: &LogWriter) -> Res
     let entries = vec![
         Entry::Incarnation(Incarnation {
             number: found.number,
-            id: esker_segment::id::IncarnationId(found.id),
+            id: IncarnationId(found.id),
         }),
         Entry::FeatureLevel(FeatureLevel { level, limits }),
     ];
@@ -343,14 +375,8 @@ async fn set_up(parts: &NodeParts, replica: &Replica, writer: &LogWriter) -> Res
     Ok(())
 }
 
-fn coordinator(
-    parts: &NodeParts,
-    settings: &Settings,
-    replica: &Arc<Replica>,
-    writer: &LogWriter,
-    log: &LogHandle,
-) -> Arc<Coordinator> {
-    let groups = &settings.groups;
+fn coordinator(parts: &NodeParts, reading: &Reading, writer: &LogWriter) -> Arc<Coordinator> {
+    let groups = &parts.settings.groups;
     let limits = GroupSettings {
         session_timeout_min: groups.session_timeout_min,
         session_timeout_max: groups.session_timeout_max,
@@ -364,12 +390,12 @@ fn coordinator(
         GroupParts {
             offsets: Arc::new(LogOffsets {
                 writer: writer.clone(),
-                replica: Arc::clone(replica),
-                log: log.clone(),
+                replica: Arc::clone(&reading.replica),
+                log: reading.log.clone(),
             }),
             topics: Arc::new(FoldTopics {
-                replica: Arc::clone(replica),
-                log: log.clone(),
+                replica: Arc::clone(&reading.replica),
+                log: reading.log.clone(),
             }),
             store: Arc::new(VolatileGroups),
             wall_clock: Arc::new(move || Timestamp(clock.now_ms())),

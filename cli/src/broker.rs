@@ -19,6 +19,10 @@ use esker_metadata::store::{Compare, MetadataStore, Op, OpResult, Txn};
 use esker_segment::id::TopicId;
 use esker_segment::name::ClusterId;
 use esker_storage::directory::{Directory, Durability};
+use esker_storage::metered::Metered;
+use esker_storage::random::Random;
+use esker_storage::retrying::{RetrySettings, Retrying};
+use esker_storage::store::ObjectStore;
 
 use crate::dev::HostPort;
 
@@ -59,13 +63,16 @@ pub(crate) async fn start(
         Durability::PageCache
     };
     let objects = Directory::open(dir.join(OBJECTS), durability).context("cannot open the object directory")?;
+    let seed = u64::try_from(random() & u128::from(u64::MAX)).expect("masked");
+    let metered: Arc<dyn ObjectStore> = Arc::new(Metered::new(Arc::new(objects)));
+    let objects: Arc<dyn ObjectStore> = Arc::new(Retrying::new(metered, RetrySettings::default(), Random::new(seed)));
     let store: Arc<dyn MetadataStore> = Arc::new(metadata.clone());
     let cluster = cluster_id(&*store).await?;
     let joined = bootstrap(store, random()).await.context("cannot join the cluster")?;
     let node = Node::start(NodeParts {
         metadata: joined,
         cluster: cluster.clone(),
-        objects: Arc::new(objects),
+        objects,
         clock: Arc::new(SystemClock),
         random: Arc::new(random),
         settings: Arc::new(settings),

@@ -165,8 +165,8 @@ async fn enter(agent: &Arc<Agent>, batch: Entering, data: &Bytes) {
         let settled = inbox.settled.notified();
         let patient = Instant::now() < patience_ends;
         match inbox.enter(batch, data, |stamp, at| agent.view.expected(stamp, at), patient) {
-            Ok(()) => return,
-            Err(waiting) => batch = waiting,
+            None => return,
+            Some(waiting) => batch = waiting,
         }
         // Whichever comes first, it looks again.
         drop(tokio::time::timeout_at(patience_ends, settled).await);

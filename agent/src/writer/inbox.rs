@@ -92,23 +92,21 @@ impl Inbox {
 
     /// Lets a batch in unless its predecessor is missing; then it is handed back. `folded` is asked only when this agent
     /// has nothing of the producer under way.
-    ///
-    /// # Errors
-    /// The batch, when it has to wait.
+    #[must_use]
     pub fn enter(
         &self,
         batch: Entering,
         data: &Bytes,
         folded: impl FnOnce(ProducerStamp, TopicPartition) -> Expected,
         patient: bool,
-    ) -> Result<(), Entering> {
+    ) -> Option<Entering> {
         let now = self.now();
         let mut state = self.lock();
         if let Some(stamp) = batch.meta.producer
             && patient
             && state.sequencer.decide(stamp, batch.at, folded) == Order::Wait
         {
-            return Err(batch);
+            return Some(batch);
         }
         state
             .buffer
@@ -119,7 +117,7 @@ impl Inbox {
         drop(state);
         self.entered.notify_one();
         self.settled.notify_waiters();
-        Ok(())
+        None
     }
 
     /// A batch was judged or failed.

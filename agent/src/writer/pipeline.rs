@@ -100,6 +100,11 @@ pub struct Pipeline {
 const FRAME_BYTES: usize = 64;
 
 impl Pipeline {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// How many items wait.
     pub fn len(&self) -> usize {
         self.items.len()

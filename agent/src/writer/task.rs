@@ -160,7 +160,7 @@ impl Writer {
     }
 
     fn is_drained(&self) -> bool {
-        self.pipeline.len() == 0 && self.commits.is_empty() && self.parts.inbox.is_empty()
+        self.pipeline.is_empty() && self.commits.is_empty() && self.parts.inbox.is_empty()
     }
 
     /// Flushes as often as the rules say so; returns when to look again.

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Esker's benchmarks, each bounded in time and count. Figures of one machine; compare only what one run prints.
+
+usage: run.py [--binary target/release/esker] [--gib 1] [--warm-gib 12] [CASES…]
+  peers       broker CPU per GiB, MB/s and latency beside a warm Apache Kafka, in turns
+  flushes     flushes and PUTs a second: idle, one record a second, one synchronous producer, 100 of them, full rate
+  partitions  PUTs per GiB at 1, 100 and 10,000 partitions
+  memory      resident memory idle and with 10,000 partitions; cold start with both
+Needs what `tests/clients/setup --judge` gets. One JSON line per figure.
+"""
+import argparse
+import json
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT / "tests" / "clients"))
+sys.path.insert(0, str(HERE))
+import broker_cpu  # noqa: E402
+import esker  # noqa: E402
+
+WORK = ROOT / "target" / "bench"
+JARS = ROOT / "target" / "clients" / "judge-jars"
+
+
+def out(case, **figures):
+    print(json.dumps({"case": case, **figures}), flush=True)
+
+
+def start(binary, name, settings=None, keep=False):
+    directory = WORK / name
+    if not keep:
+        shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    broker = esker.Broker(binary, directory / "data", directory / "log", settings)
+    broker.start()
+    return broker
+
+
+def metric(broker, name, labels=""):
+    text = urllib.request.urlopen(f"http://{broker.http}/metrics", timeout=10).read().decode()
+    total = 0.0
+    for line in text.splitlines():
+        if line.startswith(name) and not line.startswith(name + "_") and labels in line:
+            total += float(line.rsplit(" ", 1)[1])
+    return total
+
+
+def puts(broker):
+    return metric(broker, "esker_store_requests_total", 'op="put"')
+
+
+def commits(broker):
+    return metric(broker, "esker_commits_total")
+
+
+def perf(broker, topic, records, *props, size=1000, throughput=-1):
+    command = ["java", "-Xmx2g", "-cp", f"{JARS}/*", "org.apache.kafka.tools.ProducerPerformance", "--topic", topic,
+               "--num-records", str(records), "--record-size", str(size), "--throughput", str(throughput),
+               "--producer-props", f"bootstrap.servers={broker.kafka}", "acks=all", *props]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def create(broker, topic, partitions):
+    run = broker_cpu.Run(argparse.Namespace(libs=JARS, bootstrap=broker.kafka, name="", pid=broker.process.pid))
+    run.topic(topic, partitions)
+
+
+class Synchronous(threading.Thread):
+    """One producer over a raw socket that sends the next batch when the one before is acknowledged."""
+
+    def __init__(self, broker, until):
+        super().__init__(daemon=True)
+        self.address, self.until, self.latencies = broker.kafka, until, []
+
+    def run(self):
+        import wire
+        host, port = self.address.rsplit(":", 1)
+        frame = wire.framed(wire.request(0, 8, 1, wire.produce_body({"sync": {0: wire.batch(b"x" * 1000)}})))
+        with socket.create_connection((host, int(port))) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while time.time() < self.until:
+                began = time.perf_counter()
+                connection.sendall(frame)
+                length = int.from_bytes(receive(connection, 4), "big")
+                receive(connection, length)
+                self.latencies.append(time.perf_counter() - began)
+
+
+def receive(connection, length):
+    data = b""
+    while len(data) < length:
+        more = connection.recv(length - len(data))
+        if not more:
+            raise ConnectionError("broker closed the connection")
+        data += more
+    return data
+
+
+def quantile(values, part):
+    ordered = sorted(values)
+    return round(1000 * ordered[min(len(ordered) - 1, int(part * len(ordered)))], 2) if ordered else None
+
+
+def flushes(args):
+    broker = start(args.binary, "flushes")
+    create(broker, "sync", 1)
+    time.sleep(2)
+
+    def rate(case, seconds, act):
+        before, committed, cpu, began = puts(broker), commits(broker), broker_cpu.cpu_seconds(broker.process.pid), time.time()
+        extra = act(seconds) or {}
+        took = time.time() - began
+        out(f"flushes: {case}", puts_s=round((puts(broker) - before) / took, 2),
+            commits_s=round((commits(broker) - committed) / took, 2),
+            cpu_pct=round(100 * (broker_cpu.cpu_seconds(broker.process.pid) - cpu) / took, 1), **extra)
+
+    def synchronous(count):
+        def act(seconds):
+            threads = [Synchronous(broker, time.time() + seconds) for _ in range(count)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            all_of_them = [latency for thread in threads for latency in thread.latencies]
+            return {"acks_s": round(len(all_of_them) / seconds), "p50_ms": quantile(all_of_them, 0.5),
+                    "p99_ms": quantile(all_of_them, 0.99)}
+        return act
+
+    rate("idle", 20, time.sleep)
+    rate("one record a second", 20, lambda s: perf(broker, "sync", s, throughput=1) and None)
+    rate("one synchronous producer", 10, synchronous(1))
+    rate("100 synchronous producers", 10, synchronous(100))
+    rate("full rate", 10, lambda _: perf(broker, "sync", 1_000_000) and None)
+    broker.stop()
+
+
+def partitions(args):
+    for count in (1, 100, 10_000):
+        broker = start(args.binary, f"partitions-{count}")
+        create(broker, "many", count)
+        before, gib = puts(broker), min(args.gib, 1)
+        cpu = broker_cpu.cpu_seconds(broker.process.pid)
+        ran = perf(broker, "many", int(gib * 2**30 / 1000))
+        found = re.findall(r"\(([\d.]+) MB/sec\)", ran.stdout)
+        out(f"partitions: {count}", puts_per_gib=round((puts(broker) - before) / gib),
+            mb_s=float(found[-1]) if found else (ran.stdout + ran.stderr)[-300:],
+            cpu_s_per_gib=round((broker_cpu.cpu_seconds(broker.process.pid) - cpu) / gib, 2))
+        broker.stop()
+
+
+def memory(args):
+    broker = start(args.binary, "memory")
+    time.sleep(3)
+    idle = broker_cpu.resident_mib(broker.process.pid)
+    out("memory: idle", rss_mib=idle, start_ms=round(1000 * broker.ready_seconds))
+    for number in range(10):
+        create(broker, f"wide-{number}", 1000)
+    time.sleep(2)
+    out("memory: 10,000 partitions", rss_mib=broker_cpu.resident_mib(broker.process.pid))
+    broker.stop()
+    for _ in range(3):
+        broker = start(args.binary, "memory", keep=True)
+        out("start: 10,000 partitions", start_ms=round(1000 * broker.ready_seconds),
+            rss_mib=broker_cpu.resident_mib(broker.process.pid))
+        broker.stop()
+    for _ in range(5):
+        broker = start(args.binary, "start")
+        out("start: new data directory", start_ms=round(1000 * broker.ready_seconds))
+        broker.stop()
+
+
+def peers(args):
+    """Warms Kafka up, then takes turns, so that noise hits both alike."""
+    broker = start(args.binary, "peers")
+    kafka = esker.Broker(ROOT / "tests" / "clients" / "judge", WORK / "kafka-data", WORK / "kafka.log")
+    shutil.rmtree(WORK / "kafka-data", ignore_errors=True)
+    kafka.start(timeout=120)
+    kafka_pid = java_child(kafka.process.pid)
+
+    def measure(name, address, pid, gib, cases):
+        subprocess.run([sys.executable, str(HERE / "broker_cpu.py"), "--libs", str(JARS), "--bootstrap", address, "--pid",
+                        str(pid), "--name", name, "--gib", str(gib), "--cases", cases], check=True)
+
+    warmed = 0
+    while warmed < args.warm_gib:
+        measure("kafka (warming)", kafka.kafka, kafka_pid, 2, "large,default,fetch")
+        warmed += 6
+    for _ in range(args.rounds):
+        measure("esker", broker.kafka, broker.process.pid, args.gib, "large,default,fetch,latency")
+        measure("kafka", kafka.kafka, kafka_pid, args.gib, "large,default,fetch,latency")
+    broker.stop()
+    kafka.kill()
+
+
+def java_child(pid):
+    """The judge is a wrapper: the broker is its Java child, if it has one."""
+    found = subprocess.run(["pgrep", "-P", str(pid), "java"], capture_output=True, text=True).stdout.split()
+    return int(found[0]) if found else pid
+
+
+CASES = {"peers": peers, "flushes": flushes, "partitions": partitions, "memory": memory}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default=str(ROOT / "target" / "release" / "esker"))
+    parser.add_argument("--gib", type=float, default=1)
+    parser.add_argument("--warm-gib", type=float, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("cases", nargs="*", metavar="CASES")
+    args = parser.parse_args()
+    for case in args.cases or CASES:
+        CASES[case](args)
+
+
+if __name__ == "__main__":
+    main()
