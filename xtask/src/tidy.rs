@@ -158,7 +158,7 @@ impl Tree {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     layout::modules_say_what_they_own,
     layout::names_say_something,
     layout::files_stay_short,
@@ -171,6 +171,7 @@ const RULES: [Rule; 12] = [
     docs::paths_exist,
     docs::links_lead_somewhere,
     docs::metrics_are_in_the_catalogue,
+    docs::the_catalogue_has_no_dead_rows,
 ];
 
 /// Every broken rule in the tree under `root`.

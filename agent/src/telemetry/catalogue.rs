@@ -67,6 +67,11 @@ const OP: Label = ("op", &["put", "get", "list", "delete", "head"]);
 const OUTCOME: Label = ("outcome", &["ok", "not_found", "failed", "unknown", "cancelled"]);
 
 const CACHE_OUTCOME: Label = ("outcome", &["hit", "miss"]);
+const COMPACTION_STEP: Label = (
+    "step",
+    &["checkpoint", "truncate", "intake", "levels", "retention", "garbage"],
+);
+const MERGE_KIND: Label = ("kind", &["fresh", "levels"]);
 const COMMIT_OUTCOME: Label = ("outcome", &["committed", "refused", "session_lost", "undecided"]);
 
 const fn metric(name: &'static str, kind: Kind, unit: Unit, labels: &'static [Label], help: &'static str) -> Metric {
@@ -124,13 +129,6 @@ pub static METRICS: &[Metric] = &[
         "Commits that this process tried, by what became of them.",
     ),
     metric(
-        "esker_session_renewal_seconds",
-        Kind::Histogram(LATENCY_SECONDS),
-        Unit::Seconds,
-        &[],
-        "From the loss of a session until the next one was there.",
-    ),
-    metric(
         "esker_metadata_bytes_total",
         Kind::Counter,
         Unit::Bytes,
@@ -157,6 +155,76 @@ pub static METRICS: &[Metric] = &[
         Unit::Seconds,
         &[],
         "From reading a produce request until it was acknowledged.",
+    ),
+    metric(
+        "esker_checkpoint_seconds",
+        Kind::Histogram(LATENCY_SECONDS),
+        Unit::Seconds,
+        &[],
+        "How long writing and publishing a checkpoint took.",
+    ),
+    metric(
+        "esker_compaction_errors_total",
+        Kind::Counter,
+        Unit::Count,
+        &[COMPACTION_STEP],
+        "Steps of compaction that failed and will be tried again.",
+    ),
+    metric(
+        "esker_merge_rounds_total",
+        Kind::Counter,
+        Unit::Count,
+        &[MERGE_KIND],
+        "Merges published: of fresh segments, and of merged ones into larger ones.",
+    ),
+    metric(
+        "esker_merged_bytes_total",
+        Kind::Counter,
+        Unit::Bytes,
+        &[MERGE_KIND],
+        "Bytes of merged segments written.",
+    ),
+    metric(
+        "esker_merge_unreadable_total",
+        Kind::Counter,
+        Unit::Count,
+        &[],
+        "Segments that could not be read when they were to be merged.",
+    ),
+    metric(
+        "esker_merged_objects",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "Merged segments that manifests refer to.",
+    ),
+    metric(
+        "esker_trimmed_partitions_total",
+        Kind::Counter,
+        Unit::Count,
+        &[],
+        "Partitions whose log start offset retention has raised.",
+    ),
+    metric(
+        "esker_bucket_objects",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "Objects of this cluster that the last collection of garbage left in the bucket.",
+    ),
+    metric(
+        "esker_garbage_deleted_total",
+        Kind::Counter,
+        Unit::Count,
+        &[],
+        "Objects deleted because nothing referred to them any more.",
+    ),
+    metric(
+        "esker_garbage_deleted_bytes_total",
+        Kind::Counter,
+        Unit::Bytes,
+        &[],
+        "Bytes of those objects.",
     ),
 ];
 

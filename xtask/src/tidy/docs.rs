@@ -112,6 +112,29 @@ pub(super) fn metrics_are_in_the_catalogue(tree: &Tree) -> Vec<Finding> {
     found
 }
 
+/// Every metric of the catalogue is moved by somebody.
+pub(super) fn the_catalogue_has_no_dead_rows(tree: &Tree) -> Vec<Finding> {
+    let Some(page) = tree.get(METRICS_PAGE) else {
+        return Vec::new();
+    };
+    let product = tree
+        .rust()
+        .filter(|file| !file.is_test() && !file.path.starts_with("agent/src/telemetry/"));
+    let code: Vec<_> = product.map(|file| file.text.as_str()).collect();
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(page.text.lines()) {
+        let name = line
+            .strip_prefix("| `esker_")
+            .and_then(|rest| rest.split_once('`'))
+            .map(|(name, _)| name);
+        let quoted = name.map(|name| format!("\"esker_{name}\""));
+        if let Some(quoted) = quoted.filter(|quoted| !code.iter().any(|text| text.contains(quoted))) {
+            found.push(Finding::new(page, number, format!("nothing moves {quoted}")));
+        }
+    }
+    found
+}
+
 fn backticked(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
@@ -217,5 +240,17 @@ mod tests {
         let code = format!("//! X.\n{}\n{}\n", code[0], code[1].replace("_x", "_y"));
         let files = [("a/src/lib.rs", code.as_str()), (METRICS_PAGE, "| `esker_y` | gauge |")];
         assert_eq!(messages(metrics_are_in_the_catalogue, &files), ["a/src/lib.rs:2"]);
+    }
+
+    #[test]
+    fn a_row_that_nothing_moves_is_found() {
+        let page = "| `esker_x` | counter |\n| `esker_y_total` | counter |\n| `process_z` | gauge |\n";
+        let files = [
+            (METRICS_PAGE, page),
+            ("a/src/lib.rs", "counter!(\n    \"esker_x\");"),
+            ("agent/src/telemetry/catalogue.rs", "\"esker_y_total\""),
+            ("a/src/tests.rs", "\"esker_y_total\""),
+        ];
+        assert_eq!(messages(the_catalogue_has_no_dead_rows, &files), ["docs/metrics.md:2"]);
     }
 }
