@@ -75,11 +75,23 @@ pub async fn load(root: &Root, objects: &NamedObjects) -> Result<Fold, LoadError
     Ok(fold)
 }
 
-/// Reads an object and checks that it is the one that was meant. The container's own digest is checked when it is decoded.
+/// Reads an object whose digest is the one that the root names. That it fits the content is checked when it is decoded.
 async fn read(objects: &NamedObjects, object: &ObjectRef) -> Result<bytes::Bytes, LoadError> {
     match objects.read_whole(&object.name, object.length_bytes).await {
-        Ok(bytes) => Ok(bytes),
+        Ok(bytes) if ends_with(&bytes, object.digest) => Ok(bytes),
+        Ok(_) => Err(LoadError::Damaged {
+            key: objects.key(&object.name),
+            why: FormatError::Hash {
+                what: "object of a checkpoint",
+            },
+        }),
         Err(StoreError::NotFound(key)) => Err(LoadError::Superseded { key }),
         Err(error) => Err(LoadError::Store(error)),
     }
+}
+
+/// Whether a container ends with this digest: it stands before the magic.
+fn ends_with(container: &[u8], digest: u128) -> bool {
+    let before_magic = container.len().checked_sub(8).map(|at| &container[..at]);
+    before_magic.is_some_and(|bytes| bytes.ends_with(&digest.to_le_bytes()))
 }

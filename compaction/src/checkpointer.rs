@@ -1,0 +1,145 @@
+//! Checkpoints in time: when there is one, and what is done when somebody else published meanwhile.
+//!
+//! Owns: the decision, the order of writing, publishing and giving up.
+//! Does not own: what a checkpoint is (`esker_metadata::checkpoint`), truncation (`service` calls it).
+//!
+//! Invariants: an idle cluster has no checkpoints. Two at once harm nothing: one is published, the other's objects go.
+
+use std::time::Duration;
+
+use esker_metadata::checkpoint::{CheckpointError, ObjectWriter, PublishError, rebase, write};
+use esker_metadata::log::{Cluster, PublishedRoot, RootOutcome, read_root};
+use esker_metadata::replica::Replica;
+use esker_metadata::store::MetadataError;
+use esker_segment::id::LogIndex;
+use esker_segment::name::ObjectName;
+use esker_storage::named::NamedObjects;
+use tokio::time::Instant;
+
+use crate::settings::CheckpointSettings;
+
+/// Publications that a checkpoint tries on top of roots of merges.
+const REBASES_MAX: u32 = 8;
+
+/// Knows for how long there is something to write.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// When commits above the root were first seen, and that root's index.
+    behind: Option<(LogIndex, Instant)>,
+}
+
+impl Pace {
+    /// Whether a checkpoint is due, when the fold has come to `index` and the root to `root`.
+    pub fn is_due(&mut self, index: LogIndex, root: LogIndex, now: Instant, settings: &CheckpointSettings) -> bool {
+        if index <= root {
+            self.behind = None;
+            return false;
+        }
+        let since = match self.behind {
+            Some((of, since)) if of == root => since,
+            Some(_) | None => {
+                self.behind = Some((root, now));
+                now
+            }
+        };
+        decide(index.0 - root.0, now.duration_since(since), settings)
+    }
+}
+
+fn decide(commits: u64, waited: Duration, settings: &CheckpointSettings) -> bool {
+    commits >= settings.commits_max || waited >= settings.interval
+}
+
+/// Why there is no checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointerError {
+    /// It could not be written.
+    #[error(transparent)]
+    Write(#[from] CheckpointError),
+    /// It could not be published, or nobody knows.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The root could not be read.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointOutcome {
+    /// There is a new root.
+    Published(Box<PublishedRoot>),
+    /// There was nothing to write.
+    Nothing,
+    /// Somebody else's came first, or the session is lost. Take another object writer.
+    Lost,
+}
+
+/// Writes and publishes a checkpoint of the fold as it is.
+///
+/// # Errors
+/// See [`CheckpointerError`]. What was written is garbage then, unless a publication is unknown.
+pub async fn checkpoint(
+    cluster: &Cluster,
+    objects: &NamedObjects,
+    replica: &Replica,
+    seen: Option<&PublishedRoot>,
+    names: &mut ObjectWriter,
+) -> Result<CheckpointOutcome, CheckpointerError> {
+    let Some(written) = write(cluster, objects, replica, seen, names).await? else {
+        return Ok(CheckpointOutcome::Nothing);
+    };
+    let mut current = seen.cloned();
+    let mut root = written.root.clone();
+    for _ in 0..REBASES_MAX {
+        match names.publish(cluster, current.as_ref(), root).await? {
+            RootOutcome::Published(published) => return Ok(CheckpointOutcome::Published(published)),
+            // Not certain: an unanswered attempt may have been published, and built upon since.
+            RootOutcome::NotLeading => return Ok(CheckpointOutcome::Lost),
+            RootOutcome::Raced => current = read_root(cluster).await?,
+        }
+        let before = seen.map(|seen| &seen.root);
+        let rebased = current
+            .as_ref()
+            .and_then(|current| rebase(&written.root, before, &current.root));
+        match rebased {
+            Some(rebased) => root = rebased,
+            None => break,
+        }
+    }
+    discard(objects, &written.objects).await;
+    Ok(CheckpointOutcome::Lost)
+}
+
+/// Deletes objects that certainly no root names.
+async fn discard(objects: &NamedObjects, names: &[ObjectName]) {
+    for name in names {
+        if let Err(error) = objects.delete(name).await {
+            tracing::debug!(%error, "object of a lost checkpoint is left to the garbage collector");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! When a checkpoint is due.
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_checkpoint_is_due_after_many_commits_or_some_time_but_never_without_a_commit() {
+        let (settings, mut pace) = (CheckpointSettings::default(), Pace::default());
+        let start = Instant::now();
+        let later = |seconds| start + Duration::from_secs(seconds);
+        assert!(!pace.is_due(LogIndex(7), LogIndex(7), later(100), &settings));
+        assert!(
+            !pace.is_due(LogIndex(8), LogIndex(7), later(1_000), &settings),
+            "waits for more to come"
+        );
+        assert!(!pace.is_due(LogIndex(9), LogIndex(7), later(1_029), &settings));
+        assert!(pace.is_due(LogIndex(9), LogIndex(7), later(1_030), &settings));
+        assert!(pace.is_due(LogIndex(4_103), LogIndex(7), later(1_001), &settings));
+        // Another checkpoint was published: time begins anew.
+        assert!(!pace.is_due(LogIndex(12), LogIndex(11), later(1_031), &settings));
+    }
+}

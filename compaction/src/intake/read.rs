@@ -1,0 +1,147 @@
+//! Reading fresh segments for a merge: each with one request, checked and patched in place.
+//!
+//! Owns: the check of every batch, base offset and leader epoch in its bytes, what is done about a segment that cannot be
+//! read.
+//!
+//! Invariants: a batch is merged only if its bytes are those that were committed (length and CRC-32C as in the log).
+
+use bytes::{Bytes, BytesMut};
+use esker_metadata::replica::Replica;
+use esker_segment::checksum::check_batch;
+use esker_segment::id::{IncarnationNumber, Offset, TopicPartition};
+use esker_segment::merged::PlacedBatch;
+use esker_segment::wire::FormatError;
+use esker_storage::named::NamedObjects;
+use esker_storage::store::StoreError;
+use futures::StreamExt;
+use metrics::counter;
+
+use super::{Chunk, IntakeParts, ReadFailures, SourceMarker, SourceSegment};
+use crate::merge::marker::marker_batch;
+use crate::round::RoundError;
+
+/// Where base offset and leader epoch stand in a batch; the CRC covers neither.
+const BASE_AT: std::ops::Range<usize> = 0..8;
+const EPOCH_AT: std::ops::Range<usize> = 12..16;
+
+/// One batch, ready to be written.
+pub(super) struct Piece {
+    pub(super) at: TopicPartition,
+    pub(super) batch: PlacedBatch,
+    pub(super) data: Bytes,
+}
+
+/// What reading a chunk gave.
+#[derive(Default)]
+pub(super) struct Read<'a> {
+    pub(super) pieces: Vec<Piece>,
+    /// Segments that stay where they are.
+    pub(super) unread: Vec<&'a SourceSegment>,
+}
+
+/// Why a segment was not read.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("batch at byte {position} is damaged: {why}")]
+    Damaged { position: u64, why: FormatError },
+}
+
+/// Reads all segments of a chunk.
+pub(super) async fn read<'a>(
+    chunk: &'a Chunk,
+    parts: IntakeParts<'_>,
+    failures: &mut ReadFailures,
+    objects: &NamedObjects,
+) -> Result<Read<'a>, RoundError> {
+    let mut all = Read::default();
+    let reads = chunk
+        .segments
+        .iter()
+        .map(async |segment| (segment, read_segment(segment, objects).await));
+    let mut reads = futures::stream::iter(reads).buffer_unordered(parts.settings.requests_max.max(1));
+    while let Some((segment, outcome)) = reads.next().await {
+        match outcome {
+            Ok(pieces) => {
+                failures.remove(&segment.name);
+                all.pieces.extend(pieces);
+            }
+            Err(error) => {
+                let attempts = failures.entry(segment.name).or_default();
+                *attempts += 1;
+                let key = objects.key(&segment.object.name);
+                counter!("esker_merge_unreadable_total").increment(1);
+                tracing::error!(%key, attempts, %error, "segment cannot be merged");
+                if *attempts < parts.settings.read_attempts_max {
+                    return Err(unreadable(error, segment));
+                }
+                failures.remove(&segment.name);
+                all.unread.push(segment);
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn unreadable(error: ReadError, segment: &SourceSegment) -> RoundError {
+    match error {
+        ReadError::Store(error) => RoundError::Store(error),
+        ReadError::Damaged { why, .. } => RoundError::Object {
+            name: segment.object.name,
+            why,
+        },
+    }
+}
+
+async fn read_segment(segment: &SourceSegment, objects: &NamedObjects) -> Result<Vec<Piece>, ReadError> {
+    let range = segment.range();
+    let start = range.start;
+    let bytes = objects.read(&segment.object.name, range).await?;
+    let mut bytes = bytes
+        .try_into_mut()
+        .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    let within = |position: u64| usize::try_from(position - start).expect("within what was read");
+    for batch in &segment.batches {
+        let from = within(batch.position);
+        let to = within(batch.position + u64::from(batch.meta.bytes));
+        check_batch(&bytes[from..to], &batch.meta).map_err(|why| ReadError::Damaged {
+            position: batch.position,
+            why,
+        })?;
+        patch(&mut bytes[from..to], batch.base, segment.name.incarnation);
+    }
+    let bytes = bytes.freeze();
+    let piece = |batch: &super::SourceBatch| {
+        let from = within(batch.position);
+        Piece {
+            at: batch.at,
+            batch: PlacedBatch {
+                base: batch.base,
+                control: false,
+                meta: batch.meta,
+            },
+            data: bytes.slice(from..within(batch.position + u64::from(batch.meta.bytes))),
+        }
+    };
+    Ok(segment.batches.iter().map(piece).collect())
+}
+
+fn patch(batch: &mut [u8], base: Offset, epoch: IncarnationNumber) {
+    let epoch = i32::try_from(epoch.0).unwrap_or(i32::MAX);
+    batch[BASE_AT].copy_from_slice(&base.0.to_be_bytes());
+    batch[EPOCH_AT].copy_from_slice(&epoch.to_be_bytes());
+}
+
+/// The batches of markers. One whose partition is gone by now needs none.
+pub(super) fn markers<'a>(markers: &'a [SourceMarker], replica: &'a Replica) -> impl Iterator<Item = Piece> {
+    markers.iter().filter_map(|marker| {
+        let epoch = replica.fold().leader_epoch_at(marker.at, marker.offset)?;
+        let (batch, data) = marker_batch(&marker.end, marker.offset, epoch);
+        Some(Piece {
+            at: marker.at,
+            batch,
+            data,
+        })
+    })
+}

@@ -1,0 +1,1 @@
+//! Chunks, and what becomes of segments that cannot be read.

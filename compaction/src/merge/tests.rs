@@ -1,0 +1,1 @@
+//! Where slices and objects are cut.
