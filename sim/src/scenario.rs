@@ -1,0 +1,253 @@
+//! The scenario: produce, crash, send again, checkpoint, truncate, fetch; then calm weather and the reckoning.
+//!
+//! Owns: what happens when, how long it may take.
+//! Does not own: faults (`weather`), checks (`verdict`).
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_kafka::Str;
+use esker_kafka::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use esker_metadata::simulated::SimulatedStore as SimulatedMetadata;
+use esker_storage::random::Random;
+use esker_storage::simulated::SimulatedStore as SimulatedObjects;
+use tokio::task::JoinSet;
+
+use crate::consumer::Consumer;
+use crate::dice::{Dice, Seed};
+use crate::history::History;
+use crate::host::{Host, Machine};
+use crate::link::Link;
+use crate::oracle::Oracle;
+use crate::planted::{self, Bug};
+use crate::producer::{Producer, ProducerParts};
+use crate::trace::Trace;
+use crate::{verdict, weather};
+
+/// The one topic.
+pub(crate) const TOPIC: &str = "t";
+/// Its partitions.
+pub(crate) const PARTITIONS: u32 = 2;
+/// Producers below this number are idempotent, the one with it is plain.
+const IDEMPOTENT: u32 = 2;
+/// In calm weather everything is done by then.
+const CALM_MAX: Duration = Duration::from_secs(120);
+const CREATE_VERSION: i16 = 7;
+
+/// What is to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// A bug to plant.
+    pub bug: Option<Bug>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Invariants that were broken, in order.
+    pub violations: Vec<String>,
+    /// A hash over everything that happened: events of clients and of the machine, calls and faults of both stores.
+    pub trace_hash: u64,
+    /// The newest lines of the trace, with those of the stores.
+    pub trace: Vec<String>,
+    /// Commits in the log.
+    pub commits: u64,
+    /// Log index of the last checkpoint.
+    pub checkpoint: u64,
+    /// Records that were acknowledged.
+    pub acknowledged: usize,
+}
+
+/// A world of its own.
+struct World {
+    seed: Seed,
+    bug: Option<Bug>,
+    metadata: SimulatedMetadata,
+    objects: SimulatedObjects,
+    host: Arc<Host>,
+    oracle: Arc<Oracle>,
+    history: Arc<History>,
+    trace: Trace,
+}
+
+/// Runs a scenario. Must be called on a current-thread runtime with paused time, one for each run.
+pub async fn run(scenario: Scenario) -> Report {
+    let world = World::new(scenario);
+    let mut clients = JoinSet::new();
+    if world.within(world.play(&mut clients)).await {
+        world.reckon().await;
+    }
+    clients.shutdown().await;
+    world.report()
+}
+
+impl World {
+    fn new(scenario: Scenario) -> Self {
+        let seed = Seed(scenario.seed);
+        let mut dice = seed.dice("weather");
+        let metadata = SimulatedMetadata::new(seed.of("metadata"), weather::metadata_faults(&mut dice));
+        let random = Random::new(seed.of("objects"));
+        let objects = SimulatedObjects::new(random, weather::object_faults(&mut dice));
+        let trace = Trace::new();
+        let history = Arc::new(History::new(trace.clone()));
+        let oracle = Arc::new(Oracle::new(metadata.clone(), Arc::clone(&history)));
+        let bug = scenario.bug;
+        let machine = Machine {
+            seed,
+            metadata: planted::metadata(bug, Arc::new(metadata.clone()), seed.dice("broken metadata")),
+            objects: planted::objects(bug, Arc::new(objects.clone()), seed.dice("broken objects")),
+            settings: Arc::new(weather::settings(&mut dice)),
+            oracle: Arc::clone(&oracle),
+            history: Arc::clone(&history),
+            trace: trace.clone(),
+            bug,
+        };
+        Self {
+            seed,
+            bug,
+            metadata,
+            objects,
+            host: Host::new(machine),
+            oracle,
+            history,
+            trace,
+        }
+    }
+
+    /// Clients at work while the machine crashes; ends in calm weather when every batch is acknowledged.
+    async fn play(&self, readers: &mut JoinSet<()>) {
+        self.host.start();
+        create_topic(&self.host, self.seed.dice("create")).await;
+        let mut producers = JoinSet::new();
+        for number in 0..=IDEMPOTENT {
+            producers.spawn(Producer::new(self.producer(number)).run());
+        }
+        for partition in 0..i32::try_from(PARTITIONS).expect("few") {
+            readers.spawn(self.consumer(&format!("tail {partition}")).follow(partition));
+        }
+        readers.spawn(self.consumer("probe").probe());
+        self.crashes().await;
+        self.clear_up();
+        while let Some(done) = producers.join_next().await {
+            done.expect("producers do not panic");
+        }
+    }
+
+    async fn crashes(&self) {
+        let mut dice = self.seed.dice("crashes");
+        for _ in 0..dice.count(1..5) {
+            dice.pause_ms(100..2_500).await;
+            self.host.crash(dice.percent(30));
+            dice.pause_ms(0..400).await;
+            self.host.start();
+        }
+        dice.pause_ms(0..1_500).await;
+    }
+
+    fn clear_up(&self) {
+        self.trace.note(format_args!("calm weather"));
+        self.metadata.set_faults(weather::calm_metadata());
+        self.objects.set_faults(weather::calm_objects());
+    }
+
+    /// All is well: the node that runs, and one that starts afresh, must say the same and the truth.
+    async fn reckon(&self) {
+        self.within(verdict::check_fold(&self.host, &self.oracle, &self.history))
+            .await;
+        self.host.crash(false);
+        // What was under way when it crashed may still land.
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        self.host.start();
+        self.within(verdict::check_fold(&self.host, &self.oracle, &self.history))
+            .await;
+        let mut reader = self.consumer("reader");
+        let partitions = i32::try_from(PARTITIONS).expect("few");
+        let idempotent = |producer| producer < IDEMPOTENT;
+        self.within(verdict::check_log(&mut reader, &self.history, partitions, idempotent))
+            .await;
+    }
+
+    /// Whether it was done in time.
+    async fn within(&self, work: impl Future<Output = ()>) -> bool {
+        let done = tokio::time::timeout(CALM_MAX, work).await.is_ok();
+        if !done {
+            self.history
+                .violate(format!("stuck: not done after {} s", CALM_MAX.as_secs()));
+        }
+        done
+    }
+
+    fn producer(&self, number: u32) -> ProducerParts {
+        ProducerParts {
+            number,
+            idempotent: number < IDEMPOTENT,
+            batches: 40,
+            host: Arc::clone(&self.host),
+            history: Arc::clone(&self.history),
+            oracle: Arc::clone(&self.oracle),
+            dice: self.seed.dice(&format!("producer {number}")),
+            trace: self.trace.clone(),
+            bug: self.bug,
+        }
+    }
+
+    fn consumer(&self, part: &str) -> Consumer {
+        Consumer {
+            host: Arc::clone(&self.host),
+            history: Arc::clone(&self.history),
+            dice: self.seed.dice(part),
+        }
+    }
+
+    fn report(&self) -> Report {
+        self.oracle.catch_up();
+        let mut hasher = std::hash::DefaultHasher::new();
+        (
+            self.trace.hash(),
+            self.metadata.trace_hash(),
+            self.objects.trace_digest(),
+        )
+            .hash(&mut hasher);
+        let mut trace = self.trace.lines();
+        trace.push("-- metadata store".to_owned());
+        trace.extend(self.metadata.trace());
+        trace.push("-- bucket".to_owned());
+        trace.extend(self.objects.trace().iter().map(ToString::to_string));
+        let (commits, checkpoint) = self.oracle.extent();
+        Report {
+            violations: self.history.violations(),
+            trace_hash: hasher.finish(),
+            trace,
+            commits,
+            checkpoint,
+            acknowledged: self.history.acknowledged().len(),
+        }
+    }
+}
+
+/// Creates the topic; it may turn out to be there already, from an attempt whose answer was lost.
+async fn create_topic(host: &Host, mut dice: Dice) {
+    const EXISTS: i16 = 36;
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: Str::from_static(TOPIC),
+            num_partitions: i32::try_from(PARTITIONS).expect("few"),
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        }],
+        timeout_ms: 5_000,
+        ..CreateTopicsRequest::default()
+    };
+    loop {
+        let mut link = Link::open(host).await;
+        if let Ok(answer) = link.call(CREATE_VERSION, &request).await
+            && answer.topics.iter().all(|topic| matches!(topic.error_code, 0 | EXISTS))
+        {
+            return;
+        }
+        dice.pause_ms(20..200).await;
+    }
+}
