@@ -325,9 +325,9 @@ class Connection:
         reader.unpack("i")
         return reader.array(lambda: (reader.string(), reader.unpack("h"), reader.string()))[0][1]
 
-    def produce(self, batches, acks=-1, version=8):
+    def produce(self, batches, acks=-1, version=8, timeout_ms=10_000):
         """{(topic, partition): (error, base offset)}, for Produce 5 to 8."""
-        reader = self.call(PRODUCE, version, produce_body(batches, acks))
+        reader = self.call(PRODUCE, version, produce_body(batches, acks, timeout_ms))
         return read_produce_response(reader, version)
 
     def produce_one(self, topic, data, partition=0):

@@ -1,0 +1,158 @@
+"""Objects that vanish or change while the broker is down: exactly the records in them answer with a loud, retriable error.
+
+Owns: the damage. Finds objects by the records they hold, so it knows nothing of names and formats.
+"""
+import re
+import time
+import uuid
+
+import stock
+import wire
+from harness import case, check, equal, wait_until
+
+LOUD = {wire.CORRUPT_MESSAGE: "CORRUPT_MESSAGE", wire.STORAGE_ERROR: "KAFKA_STORAGE_ERROR"}
+ROUNDS, BATCH = 6, 3
+TOPICS = ["damaged-a", "damaged-b"]
+REMOVED, FLIPPED = 1, 3  # the rounds whose objects suffer
+
+
+def value_of(topic, number, token):
+    return f"{topic} record {number:04} {token}".encode()
+
+
+def write_rounds(context):
+    """Each round is one request with a batch for both topics; a round answered before the next begins is an object of its own."""
+    broker = context.broker(esker_checkpoint_interval="1h")
+    token = uuid.uuid4().hex
+    for topic in TOPICS + ["untouched"]:
+        stock.create_topic(broker.bootstrap, topic)
+    with wire.Connection(broker.bootstrap) as connection:
+        for n in range(ROUNDS):
+            batches = {t: {0: wire.batch(*[value_of(t, n * BATCH + i, token) for i in range(BATCH)])} for t in TOPICS}
+            wait_until(lambda: connection.produce(batches) == {(t, 0): (0, n * BATCH) for t in TOPICS}, 10, f"round {n} is stored")
+        equal(connection.produce_one("untouched", wire.batch(b"calm")), (0, 0), "the other topic")
+    broker.stop()
+    code, said = broker.check_data()
+    check(code == 0, f"check-data exits {code} on a healthy node: {said[-800:]}")
+    return broker, token
+
+
+def object_of(broker, topic, number, token):
+    """(path, position of the value in it) of the one file that holds this record."""
+    value, found = value_of(topic, number, token), []
+    for path in sorted(broker.data_dir.rglob("*")):
+        if path.is_file() and (at := path.read_bytes().find(value)) >= 0:
+            found.append((path, at))
+    equal(len(found), 1, f"files that hold {value!r}")
+    return found[0]
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x10
+    path.write_bytes(data)
+
+
+def inspect(broker, token, damaged):
+    """Fetches from every offset of both topics: the damaged ones fail loudly and give nothing, all others give exactly what was sent."""
+    with wire.Connection(broker.bootstrap) as connection:
+        for topic in TOPICS:
+            equal(connection.list_offset(topic, -1)[::2], (0, ROUNDS * BATCH), f"end of {topic}")
+            for offset in range(ROUNDS * BATCH):
+                code, _, _, _, data = connection.fetch(topic, {0: offset})[0]
+                if offset in damaged[topic]:
+                    check(code in LOUD and not data, f"{topic}@{offset} is damaged, but fetch says error {code} and gives {len(data)} bytes")
+                    continue
+                equal(code, 0, f"error of fetch {topic}@{offset}")
+                records = [record for _, _, records in wire.decode_batches(data) for record in records]
+                expected = [(o, None, value_of(topic, o, token)) for o in range(offset // BATCH * BATCH, ROUNDS * BATCH)]
+                check(records and records == expected[:len(records)], f"fetch {topic}@{offset} gives {records[:2]}")
+                check(records[-1][0] >= offset and not damaged[topic] & {o for o, _, _ in records}, f"fetch {topic}@{offset} gives damaged records")
+        equal(wire.decode_batches(connection.fetch("untouched", {0: 0})[0][4])[0][2], [(0, None, b"calm")], "the untouched topic")
+
+
+def consumer_does_not_skip(broker, topic, damaged):
+    """A stock consumer stops at the damage; it must not be handed what lies behind."""
+    consumer = stock.consumer(broker.bootstrap)
+    consumer.assign([stock.TopicPartition(topic, 0, 0)])
+    seen, deadline = [], time.monotonic() + 3
+    while time.monotonic() < deadline:
+        message = consumer.poll(0.2)
+        if message is not None and message.error() is None:
+            seen.append(message.offset())
+    consumer.close()
+    equal(seen, list(range(min(damaged))), f"offsets of {topic} that a consumer got from 0 on in 3 s")
+
+
+@case(own_broker=True)
+def removed_and_flipped_objects(context):
+    """One object is removed, one batch in another is changed by a bit; check-data names them; put back, they are readable again."""
+    broker, token = write_rounds(context)
+    removed, _ = object_of(broker, TOPICS[0], REMOVED * BATCH, token)
+    changed, at = object_of(broker, TOPICS[0], FLIPPED * BATCH + 1, token)
+    other, _ = object_of(broker, TOPICS[1], FLIPPED * BATCH, token)
+    equal(changed, other, "object of both batches of a round")
+    kept = removed.read_bytes()
+    removed.unlink()
+    flip(changed, at + 5)
+    gone, bad = (set(range(n * BATCH, n * BATCH + BATCH)) for n in (REMOVED, FLIPPED))
+    damaged = {TOPICS[0]: gone | bad, TOPICS[1]: gone}
+    code, said = broker.check_data()
+    check(code not in (0, 2) and code > 0, f"check-data exits {code} on a damaged node")
+    for topic, first in [(TOPICS[0], min(gone)), (TOPICS[1], min(gone)), (TOPICS[0], min(bad))]:
+        check(re.search(rf"{topic}\D.*\b{first}\b", said), f"check-data does not name offset {first} of {topic}: {said[-1500:]}")
+    check("untouched" not in said, f"check-data blames the untouched topic: {said[-1500:]}")
+    broker.start()
+    inspect(broker, token, damaged)
+    consumer_does_not_skip(broker, TOPICS[0], damaged[TOPICS[0]])
+    with wire.Connection(broker.bootstrap) as connection:
+        equal(connection.produce_one(TOPICS[0], wire.batch(b"next")), (0, ROUNDS * BATCH), "the next record of a damaged topic")
+        equal(connection.fetch(TOPICS[0], {0: ROUNDS * BATCH})[0][0], 0, "fetch of the next record")
+        removed.write_bytes(kept)
+        flip(changed, at + 5)
+        for topic, offset in [(TOPICS[0], min(gone)), (TOPICS[0], min(bad)), (TOPICS[1], min(gone))]:
+            wait_until(lambda: connection.fetch(topic, {0: offset})[0][0] == 0, 15, f"{topic}@{offset} is readable once its object is whole again")
+    broker.stop()
+    equal(broker.check_data()[0], 0, "exit code of check-data on the repaired node")
+
+
+@case(own_broker=True)
+def removed_while_running(context):
+    """The object of a record nobody has read since the start vanishes under the running broker: loud, and nothing else suffers."""
+    broker, token = write_rounds(context)
+    broker.start()
+    removed, _ = object_of(broker, TOPICS[0], REMOVED * BATCH, token)
+    removed.unlink()
+    gone = set(range(REMOVED * BATCH, REMOVED * BATCH + BATCH))
+    inspect(broker, token, {t: gone for t in TOPICS})
+    broker.stop()
+    check(broker.check_data()[0] == 1, "check-data did not notice")
+
+
+@case(own_broker=True)
+def every_byte_of_an_object(context):
+    """Each byte of one object changed in turn (the node stopped): check-data never fails by a crash, and a fetch never returns what was not sent."""
+    broker, token = write_rounds(context)
+    path, _ = object_of(broker, TOPICS[0], FLIPPED * BATCH, token)
+    whole = path.read_bytes()
+    noticed, first, last = 0, FLIPPED * BATCH, FLIPPED * BATCH + BATCH
+    positions = range(0, len(whole), max(1, len(whole) // 40))
+    for at in positions:
+        flip(path, at)
+        code, said = broker.check_data()
+        check(code in (0, 1), f"check-data exits {code} with byte {at} of {len(whole)} changed: {said[-500:]}")
+        noticed += code == 1
+        path.write_bytes(whole)
+    flip(path, len(whole) // 2)
+    broker.start()
+    with wire.Connection(broker.bootstrap) as connection:
+        for at in positions:
+            path.write_bytes(whole)
+            flip(path, at)
+            for topic in TOPICS:
+                code, _, _, _, data = connection.fetch(topic, {0: first}, partition_max_bytes=1, max_bytes=1)[0]
+                check(code in LOUD or code == 0, f"byte {at}: error {code}")
+                for _, _, records in wire.decode_batches(data)[:1]:
+                    equal(records, [(o, None, value_of(topic, o, token)) for o in range(first, last)], f"records with byte {at} changed")
+    context.note(f"check-data noticed {noticed} of {len(positions)} changed bytes in {len(whole)}")
+    check(noticed > 0, "check-data noticed nothing")
