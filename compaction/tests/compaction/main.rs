@@ -1,0 +1,8 @@
+//! Compaction over simulated stores: what was stored stays readable, whatever is merged, killed or collected.
+
+mod checkpoints;
+mod fuse;
+mod kills;
+mod races;
+mod transactions;
+mod world;

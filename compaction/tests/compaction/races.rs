@@ -1,0 +1,118 @@
+//! Two compactors at once, over stores that fail in every way they may: work is wasted, nothing is lost.
+
+use std::time::Duration;
+
+use esker_compaction::seams::TopicPolicy;
+use esker_metadata::simulated::Faults as StoreFaults;
+use esker_storage::random::PerMillion;
+use esker_storage::simulated::{Faults as BucketFaults, Latency};
+
+use crate::world::{World, at, calm, settle, small};
+
+fn rough_bucket() -> BucketFaults {
+    BucketFaults {
+        fail_before: PerMillion(20_000),
+        fail_after: PerMillion(20_000),
+        vanish: PerMillion(10_000),
+        late: PerMillion(10_000),
+        late_by: Duration::from_secs(1)..Duration::from_secs(30),
+        stale_list: PerMillion(100_000),
+        stale_by: Duration::from_millis(100)..Duration::from_secs(10),
+        latency: Latency {
+            usual: Duration::from_millis(1)..Duration::from_millis(60),
+            ..Latency::NONE
+        },
+        ..BucketFaults::NONE
+    }
+}
+
+async fn race(seed: u64, rough: bool) {
+    let mut world = World::new(seed).await;
+    let (writer, one, two) = (world.node().await, world.node().await, world.node().await);
+    let (kept, gone) = (writer.create("kept", 3).await, writer.create("gone", 1).await);
+    let limited = writer.create("limited", 1).await;
+    let policy = TopicPolicy {
+        retention_bytes: Some(2_000),
+        deletes: true,
+        ..TopicPolicy::default()
+    };
+    world.set_policy(limited, policy);
+    let mut settings = small();
+    settings.merge.fan_in = 2;
+    let mut compactions = [world.compaction(&one, settings), world.compaction(&two, settings)];
+    let (metadata, bucket) = (world.metadata.clone(), world.bucket.clone());
+    if rough {
+        bucket.set_faults(BucketFaults {
+            latency: rough_bucket().latency,
+            ..BucketFaults::NONE
+        });
+    }
+    let work = compactions.iter_mut().map(|compaction| async {
+        loop {
+            compaction.cycle().await;
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+    });
+    let work = futures::future::join_all(work);
+    let produce = async {
+        for round in 0..40_u32 {
+            let quiet = round % 8 == 0;
+            if quiet {
+                // The writer has no retries of its own: it writes while all is well.
+                metadata.set_faults(calm());
+                bucket.set_faults(BucketFaults {
+                    latency: rough_bucket().latency,
+                    ..BucketFaults::NONE
+                });
+                let batches = [
+                    (at(kept, round % 3), 1, 300),
+                    (at(gone, 0), 1, 300),
+                    (at(limited, 0), 2, 300),
+                ];
+                for batch in batches {
+                    if batch.0.topic != gone || round < 20 {
+                        world.produce(&writer, &[batch]).await;
+                    }
+                }
+                if round == 24 {
+                    writer.delete(gone).await;
+                }
+            } else if rough {
+                metadata.set_faults(StoreFaults {
+                    lease_early: Default::default(),
+                    ..StoreFaults::rough(4)
+                });
+                bucket.set_faults(rough_bucket());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = work => unreachable!("compaction works until it is dropped"),
+        () = produce => {}
+    }
+    metadata.set_faults(calm());
+    bucket.set_faults(BucketFaults::NONE);
+    // Late effects come in, back-offs end.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for compaction in &mut compactions {
+        settle(compaction).await;
+    }
+    world.verify(&writer).await;
+    world.verify(&world.node().await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_compactors_at_once_lose_nothing() {
+    for seed in 0..10 {
+        race(seed, false).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_compactors_at_once_lose_nothing_over_stores_that_fail() {
+    for seed in 100..130 {
+        race(seed, true).await;
+    }
+}
