@@ -21,8 +21,9 @@
 //! - Fetch: `fold.locate(tp, offset)` gives the unmerged batches from the one that contains the offset on; below
 //!   `fold.unmerged_start(tp)` manifests know better. `Source::Marker` batches have no bytes: they are synthesised from
 //!   `MarkerInfo` and the offset. `locate_timestamp` and `locate_max_timestamp` serve ListOffsets.
-//! - Checkpoint: `export_unmerged` and `import_unmerged` for index objects, `forget_merged` when the root says that a
-//!   range is merged.
+//! - Checkpoint: `fold.encode_state()` and `Fold::decode_state` for the state object; `export_unmerged` says what index
+//!   objects must hold, `import_index` takes them back in after a start, `forget_merged` drops what the root says is
+//!   merged.
 //!
 //! # Rules that writers of entries must keep
 //!
@@ -39,7 +40,6 @@ pub mod fold;
 pub mod group;
 mod partition;
 mod producer;
-pub mod recent;
 pub mod state;
 mod topic;
 pub mod unmerged;

@@ -362,13 +362,12 @@ impl Unmerged {
     }
 
     fn drop_while(&mut self, sources: &mut Sources, gone: impl Fn(&Placed, &Sources) -> bool) {
-        let mut dropped = false;
         while let Some(placed) = self.batches.front().copied().filter(|placed| gone(placed, sources)) {
             self.batches.pop_front();
             sources.release(placed.source, placed.bytes);
-            dropped = true;
         }
-        if dropped && self.batches.capacity() > 4 * self.batches.len().max(4) {
+        // Most partitions are idle most of the time: they must not keep the memory of their busiest moment.
+        if self.batches.capacity() > 4 * self.batches.len() {
             self.batches.shrink_to(2 * self.batches.len());
         }
     }

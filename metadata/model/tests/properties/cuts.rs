@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use esker_model::fold::CommitPosition;
-use esker_model::recent::RecentCommits;
 use esker_model::{BatchVerdict, CommitRecord, Entry, EntryVerdict, Fold};
 use esker_segment::checkpoint::IndexObject;
 use esker_segment::id::{CommitNumber, LogIndex, SessionId, TopicPartition};
 use proptest::prelude::*;
 
 use crate::logs::log;
+use crate::recent::RecentCommits;
 
 pub(crate) fn position(index: usize) -> CommitPosition {
     let index = u64::try_from(index).unwrap() + 1;
@@ -35,7 +35,6 @@ fn follow(log: &[CommitRecord], restarts: &[usize], merged: u64) -> Fold {
         let object = recent.index_object(LogIndex(written + 1), fold.index());
         written = fold.index().0;
         recent.forget(fold.index());
-        assert_eq!(recent.batches(), 0);
         objects.push(IndexObject::decode(&object.encode().concat()).unwrap());
         fold = Fold::decode_state(&fold.encode_state().concat()).unwrap();
         objects

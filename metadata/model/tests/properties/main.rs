@@ -6,5 +6,7 @@ mod bytes;
 mod cuts;
 mod idempotence;
 mod logs;
+#[path = "../support/recent.rs"]
+mod recent;
 mod reference;
 mod transactions;

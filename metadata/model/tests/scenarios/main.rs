@@ -11,6 +11,8 @@
 
 mod ask;
 mod parse;
+#[path = "../support/recent.rs"]
+mod recent;
 mod show;
 mod world;
 

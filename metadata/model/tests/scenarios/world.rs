@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use esker_model::fold::{CommitPosition, Fold};
-use esker_model::recent::RecentCommits;
 use esker_model::{Applied, CommitRecord, Entry, EntryVerdict};
 use esker_segment::checkpoint::IndexObject;
 use esker_segment::id::{CommitNumber, LogIndex, SessionId, TopicId};
 
+use crate::recent::RecentCommits;
 use crate::{ask, parse, show};
 
 /// How a scenario is run.

@@ -1,43 +1,35 @@
-//! Commits that no index object holds yet: what the next checkpoint writes.
-//!
-//! Owns: turning entries and their verdicts into an index object.
-//! Does not own: its bytes (`esker_segment::checkpoint`), when it is written and when it may be forgotten (agent).
-//!
-//! Invariants: memory is that of the decoded batch indexes since the last checkpoint; `batches` counts them for the
-//! agent's bound.
+//! Index objects for tests, made from entries and their verdicts alone: a second way beside the export of the fold.
 
 use std::collections::VecDeque;
 
 use esker_segment::checkpoint::{IndexObject, IndexedSegment, IndexedTxnEnd};
 use esker_segment::id::{LogIndex, Offset};
 
-use crate::entry::{CommitRecord, Entry, SegmentEntry, TxnEnd, TxnOutcome};
-use crate::verdict::{BatchVerdict, EntryVerdict, TxnEndVerdict};
+use esker_model::entry::{SegmentEntry, TxnEnd, TxnOutcome};
+use esker_model::verdict::TxnEndVerdict;
+use esker_model::{BatchVerdict, CommitRecord, Entry, EntryVerdict};
 
 /// Applied commits in log order, without those that brought no batch.
 #[derive(Clone, Debug, Default)]
-pub struct RecentCommits {
+pub(crate) struct RecentCommits {
     segments: VecDeque<IndexedSegment>,
     txn_ends: VecDeque<IndexedTxnEnd>,
-    batches: usize,
 }
 
 impl RecentCommits {
     /// Notes what a commit brought. Commits come in log order.
-    pub fn push(&mut self, index: LogIndex, record: CommitRecord, verdicts: &[EntryVerdict]) {
+    pub(crate) fn push(&mut self, index: LogIndex, record: CommitRecord, verdicts: &[EntryVerdict]) {
         for (entry, verdict) in record.entries.into_iter().zip(verdicts) {
             match (entry, verdict) {
                 (Entry::Segment(segment), EntryVerdict::Segment(batches)) => {
                     let segment = indexed(index, segment, batches);
                     if segment.bases.iter().any(Option::is_some) {
-                        self.batches += segment.bases.len();
                         self.segments.push_back(segment);
                     }
                 }
                 (Entry::TxnEnd(end), EntryVerdict::TxnEnd(TxnEndVerdict::Ended { outcome, markers, .. }))
                     if !markers.is_empty() =>
                 {
-                    self.batches += markers.len();
                     self.txn_ends.push_back(ended(index, end, *outcome, markers.clone()));
                 }
                 _ => {}
@@ -46,8 +38,7 @@ impl RecentCommits {
     }
 
     /// What the commits of a range brought; they stay here until they are forgotten.
-    #[must_use]
-    pub fn index_object(&self, first: LogIndex, last: LogIndex) -> IndexObject {
+    pub(crate) fn index_object(&self, first: LogIndex, last: LogIndex) -> IndexObject {
         let range = first..=last;
         let segments = self
             .segments
@@ -63,19 +54,13 @@ impl RecentCommits {
     }
 
     /// Forgets commits up to an index: a published checkpoint holds them.
-    pub fn forget(&mut self, through: LogIndex) {
-        while let Some(segment) = self.segments.pop_front_if(|segment| segment.log_index <= through) {
-            self.batches -= segment.bases.len();
-        }
-        while let Some(end) = self.txn_ends.pop_front_if(|end| end.log_index <= through) {
-            self.batches -= end.markers.len();
-        }
-    }
-
-    /// Batches and markers held, refused ones included: about 80 bytes each.
-    #[must_use]
-    pub fn batches(&self) -> usize {
-        self.batches
+    pub(crate) fn forget(&mut self, through: LogIndex) {
+        while self
+            .segments
+            .pop_front_if(|segment| segment.log_index <= through)
+            .is_some()
+        {}
+        while self.txn_ends.pop_front_if(|end| end.log_index <= through).is_some() {}
     }
 }
 
