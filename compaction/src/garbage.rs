@@ -17,7 +17,8 @@ use esker_segment::wire::FormatError;
 use esker_storage::merged::{Manifests, MergedError};
 use esker_storage::named::NamedObjects;
 use esker_storage::store::{ObjectKey, StoreError};
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use crate::incarnation::{self, IncarnationError};
@@ -119,11 +120,16 @@ impl Collector {
             }
         }
         self.marked = garbage;
-        let mut deletes = futures::stream::iter(due.into_iter().map(async |(name, bytes)| {
-            let deleted = objects.delete(&name).await;
-            (name, bytes, deleted)
-        }))
-        .buffer_unordered(DELETES_MAX);
+        // Boxed and collected: the compiler cannot see that a lazy stream of them is `Send`.
+        let delete = |(name, bytes)| {
+            async move {
+                let deleted = objects.delete(&name).await;
+                (name, bytes, deleted)
+            }
+            .boxed()
+        };
+        let deletes: Vec<BoxFuture<'_, _>> = due.into_iter().map(delete).collect();
+        let mut deletes = futures::stream::iter(deletes).buffer_unordered(DELETES_MAX);
         while let Some((name, bytes, deleted)) = deletes.next().await {
             match deleted {
                 Ok(()) => {

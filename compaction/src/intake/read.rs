@@ -13,7 +13,8 @@ use esker_segment::merged::PlacedBatch;
 use esker_segment::wire::FormatError;
 use esker_storage::named::NamedObjects;
 use esker_storage::store::StoreError;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use metrics::counter;
 
 use super::{Chunk, IntakeParts, ReadFailures, SourceMarker, SourceSegment};
@@ -56,10 +57,12 @@ pub(super) async fn read<'a>(
     objects: &NamedObjects,
 ) -> Result<Read<'a>, RoundError> {
     let mut all = Read::default();
-    let reads = chunk
+    // Boxed and collected: the compiler cannot see that a lazy stream of them is `Send`.
+    let reads: Vec<BoxFuture<'_, _>> = chunk
         .segments
         .iter()
-        .map(async |segment| (segment, read_segment(segment, objects).await));
+        .map(|segment| async move { (segment, read_segment(segment, objects).await) }.boxed())
+        .collect();
     let mut reads = futures::stream::iter(reads).buffer_unordered(parts.settings.requests_max.max(1));
     while let Some((segment, outcome)) = reads.next().await {
         match outcome {

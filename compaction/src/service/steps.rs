@@ -11,6 +11,7 @@ use esker_metadata::store::MetadataError;
 use esker_segment::id::LogIndex;
 use esker_segment::name::ObjectName;
 use esker_storage::merged::MergedError;
+use futures::FutureExt;
 use metrics::{counter, gauge, histogram};
 use tokio::time::Instant;
 
@@ -60,13 +61,14 @@ pub enum StepError {
 
 impl Compaction {
     pub(super) async fn step(&mut self, step: Step) -> Result<bool, StepError> {
+        // Boxed, so that one that is not `Send` is named here and not where the service is spawned.
         match step {
-            Step::Checkpoint => self.checkpoint().await,
-            Step::Truncate => self.truncate().await,
-            Step::Intake => self.intake().await,
-            Step::Levels => self.levels().await,
-            Step::Retention => self.retention().await,
-            Step::Garbage => self.garbage().await,
+            Step::Checkpoint => self.checkpoint().boxed().await,
+            Step::Truncate => self.truncate().boxed().await,
+            Step::Intake => self.intake().boxed().await,
+            Step::Levels => self.levels().boxed().await,
+            Step::Retention => self.retention().boxed().await,
+            Step::Garbage => self.garbage().boxed().await,
         }
     }
 
