@@ -116,3 +116,42 @@ async fn two_compactors_at_once_lose_nothing_over_stores_that_fail() {
         race(seed, true).await;
     }
 }
+
+/// A compactor whose fold stands still must not take a topic that it has never heard of for a deleted one.
+async fn lagging(first_merges: bool) {
+    let mut world = World::new(7).await;
+    let (writer, one, two) = (world.node().await, world.node().await, world.node().await);
+    let old = writer.create("old", 1).await;
+    world.produce(&writer, &[(at(old, 0), 1, 300)]).await;
+    let mut settings = small();
+    settings.merge.fan_in = 2;
+    let mut lagging = world.compaction(&two, settings);
+    settle(&mut lagging).await;
+    two.freeze();
+    let new = writer.create("new", 1).await;
+    for _ in 0..8 {
+        world
+            .produce(&writer, &[(at(new, 0), 1, 300), (at(old, 0), 1, 300)])
+            .await;
+    }
+    if !first_merges {
+        settings.merge.segments_min = usize::MAX;
+        settings.merge.age_max = Duration::from_secs(1 << 30);
+    }
+    settle(&mut world.compaction(&one, settings)).await;
+    // It has heard of the new root all the same.
+    let mut lagging = world.compaction(&two, small());
+    settle(&mut lagging).await;
+    world.verify(&writer).await;
+    world.verify(&world.node().await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lagging_compactor_keeps_merged_data_of_topics_that_it_does_not_know() {
+    lagging(true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lagging_compactor_merges_no_further_than_it_knows() {
+    lagging(false).await;
+}

@@ -451,6 +451,11 @@ impl Node {
         node
     }
 
+    /// Its fold stands still from now on.
+    pub(crate) fn freeze(&self) {
+        self.following.abort();
+    }
+
     /// Creates a topic.
     pub(crate) async fn create(&self, name: &str, partitions: u32) -> TopicId {
         let topic = TopicId(name.bytes().fold(1, |id, byte| id * 257 + u128::from(byte)));
