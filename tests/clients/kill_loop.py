@@ -177,7 +177,7 @@ class LiveReader(Client):
         self.topics = topics
 
     def work(self):
-        consumer = stock.consumer(self.bootstrap, reconnect_backoff_max_ms=200)
+        consumer = stock.consumer(self.bootstrap, reconnect_backoff_ms=20, reconnect_backoff_max_ms=200, fetch_error_backoff_ms=20)
         places = [(t, p) for t in self.topics for p in range(PARTITIONS)]
         for topic, partition in places:
             self.recorder.event("seek", r=self.name, p=f"{topic}/{partition}", o=0)
@@ -300,22 +300,32 @@ def live_and_die(broker, dice, kills, patience, clients, topics, recorder):
 
 @case(own_broker=True)
 def idempotent_and_plain_producers(context):
-    """One idempotent and two plain producers of confluent-kafka and one of kcat, 20 kills."""
+    """One idempotent and two plain producers of confluent-kafka and one of kcat, 40 kills."""
     def clients(bootstrap, topics, recorder):
         return [Confluent("i", bootstrap, topics["i"], recorder, idempotent=True),
                 Confluent("p", bootstrap, topics["p"], recorder, idempotent=False),
                 Confluent("q", bootstrap, topics["q"], recorder, idempotent=False, acks=1),
                 Kcat("k", bootstrap, topics["k"], recorder)]
-    run_loop(context, 20, 4.0, clients, "ipqk")
+    run_loop(context, 40, 4.0, clients, "ipqk")
 
 
 @case(own_broker=True)
 def java_idempotent_producer(context):
-    """Kafka's own VerifiableProducer, idempotent as Java producers are by default, beside a compressing one of confluent-kafka, 10 kills."""
+    """Kafka's own VerifiableProducer, idempotent as Java producers are by default, beside a compressing one of confluent-kafka, 15 kills."""
     def clients(bootstrap, topics, recorder):
         properties = stock.properties_file(
             context.work / "producer.properties", enable_idempotence="true", acks="all", retries=2**31 - 1, delivery_timeout_ms=GIVE_UP_MS,
             linger_ms=2, reconnect_backoff_ms=20, reconnect_backoff_max_ms=200, retry_backoff_ms=50, request_timeout_ms=5000)
         return [Java("j", bootstrap, topics["j"], recorder, properties=properties),
                 Confluent("z", bootstrap, topics["z"], recorder, idempotent=True, compression_type="zstd", linger_ms=20)]
-    run_loop(context, 10, 4.0, clients, "jz")
+    run_loop(context, 15, 4.0, clients, "jz")
+
+
+@case(own_broker=True)
+def checkpoints_merges_and_kills(context):
+    """A checkpoint every few commits, objects collected at once and hardly a cache: kills hit every kind of upkeep. 30 kills."""
+    def clients(bootstrap, topics, recorder):
+        return [Confluent("i", bootstrap, topics["i"], recorder, idempotent=True, linger_ms=0),
+                Confluent("p", bootstrap, topics["p"], recorder, idempotent=False)]
+    run_loop(context, 30, 4.0, clients, "ip", esker_checkpoint_commits=8, esker_checkpoint_interval="200ms", esker_gc_grace="0ms",
+             esker_cache_bytes="64KiB", esker_flush_age="1ms", esker_flush_min_interval="0ms")

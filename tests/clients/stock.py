@@ -142,7 +142,8 @@ def read(bootstrap, topic, partition=0, start=None, end=None, timeout=60, **conf
             if time.monotonic() > deadline:
                 at = messages[-1].offset() if messages else start
                 raise Failed(f"{topic}/{partition}: read {len(messages)} of [{start}, {end}) in {timeout} s, last offset {at}")
-            for message in client.consume(10_000, 0.5):
+            left = end - (messages[-1].offset() + 1 if messages else start)
+            for message in client.consume(min(left, 10_000), 0.5):
                 if message.error():
                     raise Failed(f"{topic}/{partition}: {message.error()}")
                 messages.append(message)
