@@ -208,12 +208,10 @@ async fn start_writer(
     tasks: &mut JoinSet<Result<(), NodeError>>,
     stop: CancellationToken,
 ) -> Result<LogWriter, NodeError> {
-    let inbox = Arc::new(Inbox::new(buffer_settings(&parts.settings)));
-    let (handle, proposals) = LogWriter::new(Arc::clone(&inbox));
+    let (handle, end) = LogWriter::new(Inbox::new(buffer_settings(&parts.settings)));
     let incarnation = parts.metadata.incarnation;
     let writer = Writer::open(WriterParts {
-        inbox,
-        proposals,
+        end,
         uploader: Uploader {
             store: Arc::clone(&parts.objects),
             cache: Arc::clone(&reading.cache),

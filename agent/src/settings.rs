@@ -212,6 +212,7 @@ impl Profile {
                 ("esker.flush.age", "5ms"),
                 ("esker.flush.min.interval", "1ms"),
                 ("esker.gc.grace", "1s"),
+                ("esker.checkpoint.commits", "1024"),
             ],
         }
     }

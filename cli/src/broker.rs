@@ -14,12 +14,13 @@ use esker_agent::clock::SystemClock;
 use esker_agent::node::{Node, NodeParts};
 use esker_agent::settings::Settings;
 use esker_metadata::embedded::{self, EmbeddedStore};
-use esker_metadata::log::bootstrap;
+use esker_metadata::log::{Cluster, bootstrap};
 use esker_metadata::store::{Compare, MetadataStore, Op, OpResult, Txn};
 use esker_segment::id::TopicId;
 use esker_segment::name::ClusterId;
 use esker_storage::directory::{Directory, Durability};
 use esker_storage::metered::Metered;
+use esker_storage::named::NamedObjects;
 use esker_storage::random::Random;
 use esker_storage::retrying::{RetrySettings, Retrying};
 use esker_storage::store::ObjectStore;
@@ -43,18 +44,28 @@ pub(crate) struct Started {
     pub(crate) metadata: EmbeddedStore,
 }
 
-/// Opens the stores and starts the node; it does not listen yet.
-pub(crate) async fn start(
-    dir: &Path,
-    fsync: bool,
-    advertised: HostPort,
-    settings: Settings,
-) -> anyhow::Result<Started> {
-    let store_settings = embedded::Settings {
+/// The stores of a data directory.
+pub(crate) struct Stores {
+    pub(crate) metadata: EmbeddedStore,
+    pub(crate) joined: Cluster,
+    cluster: ClusterId,
+    objects: Arc<dyn ObjectStore>,
+}
+
+impl Stores {
+    /// The objects by name.
+    pub(crate) fn named(&self) -> NamedObjects {
+        NamedObjects::new(Arc::clone(&self.objects), self.cluster.clone())
+    }
+}
+
+/// Opens the stores of a data directory; creates them when it is new.
+pub(crate) async fn open(dir: &Path, fsync: bool) -> anyhow::Result<Stores> {
+    let settings = embedded::Settings {
         fsync,
         ..embedded::Settings::default()
     };
-    let metadata = EmbeddedStore::open(&dir.join(METADATA), store_settings)
+    let metadata = EmbeddedStore::open(&dir.join(METADATA), settings)
         .await
         .context("cannot open the metadata store")?;
     let durability = if fsync {
@@ -69,10 +80,26 @@ pub(crate) async fn start(
     let store: Arc<dyn MetadataStore> = Arc::new(metadata.clone());
     let cluster = cluster_id(&*store).await?;
     let joined = bootstrap(store, random()).await.context("cannot join the cluster")?;
-    let node = Node::start(NodeParts {
-        metadata: joined,
-        cluster: cluster.clone(),
+    Ok(Stores {
+        metadata,
+        joined,
+        cluster,
         objects,
+    })
+}
+
+/// Starts the node; it does not listen yet.
+pub(crate) async fn start(
+    dir: &Path,
+    fsync: bool,
+    advertised: HostPort,
+    settings: Settings,
+) -> anyhow::Result<Started> {
+    let stores = open(dir, fsync).await?;
+    let node = Node::start(NodeParts {
+        metadata: stores.joined,
+        cluster: stores.cluster.clone(),
+        objects: stores.objects,
         clock: Arc::new(SystemClock),
         random: Arc::new(random),
         settings: Arc::new(settings),
@@ -86,9 +113,9 @@ pub(crate) async fn start(
     .context("cannot start the agent")?;
     Ok(Started {
         node,
-        cluster,
+        cluster: stores.cluster,
         node_id: NODE_ID,
-        metadata,
+        metadata: stores.metadata,
     })
 }
 

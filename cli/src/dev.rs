@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::LogFormat;
 use crate::broker;
+use crate::compactor;
 use crate::data_dir::DataDir;
 use crate::listen::Listen;
 use crate::shutdown;
@@ -153,6 +154,12 @@ async fn run_node(options: DevOptions) -> anyhow::Result<()> {
         node_id,
         metadata,
     } = started;
+    let upkeep = compactor::beside(&node.agent());
+    let upkeep_stop = stop.clone();
+    parts.spawn("compaction", async move {
+        upkeep.run(upkeep_stop).await;
+        Ok(())
+    });
     node.listen(kafka);
     let node_stop = stop.clone();
     parts.spawn(

@@ -6,6 +6,7 @@
 mod args;
 mod broker;
 mod check_data;
+mod compactor;
 mod config;
 mod data_dir;
 mod dev;

@@ -13,10 +13,11 @@ pub mod upload;
 
 use std::sync::Arc;
 
+use esker_metadata::checkpoint::LiveSession;
 use esker_metadata::store::{Compare, Op};
 use esker_model::EntryVerdict;
 use esker_model::entry::Entry;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::inbox::Inbox;
 use self::pipeline::Proposal;
@@ -45,14 +46,42 @@ pub struct LogWriter {
     proposals: mpsc::Sender<Proposal>,
     /// The way in for batches.
     pub inbox: Arc<Inbox>,
+    session: watch::Receiver<Option<LiveSession>>,
+}
+
+/// The writer's end of a [`LogWriter`].
+pub struct WriterEnd {
+    proposals: mpsc::Receiver<Proposal>,
+    inbox: Arc<Inbox>,
+    session: watch::Sender<Option<LiveSession>>,
 }
 
 impl LogWriter {
     /// A handle, and the other end for the [`Writer`].
     #[must_use]
-    pub fn new(inbox: Arc<Inbox>) -> (Self, mpsc::Receiver<Proposal>) {
+    pub fn new(inbox: Inbox) -> (Self, WriterEnd) {
+        let inbox = Arc::new(inbox);
         let (proposals, queue) = mpsc::channel(PROPOSALS_MAX);
-        (Self { proposals, inbox }, queue)
+        let (tell, session) = watch::channel(None);
+        let end = WriterEnd {
+            proposals: queue,
+            inbox: Arc::clone(&inbox),
+            session: tell,
+        };
+        (
+            Self {
+                proposals,
+                inbox,
+                session,
+            },
+            end,
+        )
+    }
+
+    /// The session under which this process commits now.
+    #[must_use]
+    pub fn session(&self) -> Option<LiveSession> {
+        self.session.borrow().clone()
     }
 
     /// Commits entries and returns their verdicts, one each, once this agent's own fold has applied them.

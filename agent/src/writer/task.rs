@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_metadata::checkpoint::LiveSession;
 use esker_metadata::keys::session::SessionInfo;
 use esker_metadata::log::{
     Cluster, Commit, CommitResult, Committer, CommitterSettings, LogHandle, Pending, Session, SessionError,
@@ -18,16 +19,14 @@ use esker_storage::buffer::FlushDecision;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, trace, warn};
 
-use super::ProposeError;
-use super::inbox::Inbox;
-use super::pipeline::{Flushed, Group, Item, Pipeline, Proposal, Uploaded, verdicts_in_order};
+use super::pipeline::{Flushed, Group, Item, Pipeline, Uploaded, verdicts_in_order};
 use super::upload::{Upload, Uploader};
+use super::{ProposeError, WriterEnd};
 use crate::produce::acks::Outcome;
 
 /// Segments being uploaded at once.
@@ -43,10 +42,8 @@ const SESSION_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the writer is made of.
 pub struct WriterParts {
-    /// Where batches enter.
-    pub inbox: Arc<Inbox>,
-    /// Where other entries come from.
-    pub proposals: mpsc::Receiver<Proposal>,
+    /// Where batches and other entries come from.
+    pub end: WriterEnd,
     /// Uploads.
     pub uploader: Uploader,
     /// This agent's fold.
@@ -89,6 +86,7 @@ async fn open_session(parts: &WriterParts) -> Result<(Session, Committer), Sessi
     let session = Session::open(cluster, |_| parts.info.clone(), SESSION_TTL).await?;
     // Before the first commit, so that no verdict is missed.
     parts.replica.expect_session(session.id());
+    parts.end.session.send_replace(Some(LiveSession::of(&session)));
     let settings = CommitterSettings {
         window: COMMITS_MAX,
         queue: COMMITS_MAX,
@@ -141,11 +139,11 @@ impl Writer {
                     Err(cause) if cause.is_cancelled() => {}
                     Err(cause) => panic!("an upload panicked: {cause}"),
                 },
-                proposal = self.parts.proposals.recv(), if room && open => match proposal {
+                proposal = self.parts.end.proposals.recv(), if room && open => match proposal {
                     Some(proposal) => self.pipeline.push(Item::Entries(proposal)),
                     None => open = false,
                 },
-                () = self.parts.inbox.entered.notified(), if room => {}
+                () = self.parts.end.inbox.entered.notified(), if room => {}
                 () = self.parts.stop.cancelled(), if !self.parts.stop.is_cancelled() => {}
                 () = self.session.lost(), if self.commits.is_empty() => self.renew_session().await?,
                 () = tokio::time::sleep_until(wake_at) => self.fail_what_nobody_waits_for(),
@@ -160,12 +158,12 @@ impl Writer {
     }
 
     fn is_drained(&self) -> bool {
-        self.pipeline.is_empty() && self.commits.is_empty() && self.parts.inbox.is_empty()
+        self.pipeline.is_empty() && self.commits.is_empty() && self.parts.end.inbox.is_empty()
     }
 
     /// Flushes as often as the rules say so; returns when to look again.
     fn flush_what_is_due(&mut self) -> Instant {
-        let inbox = Arc::clone(&self.parts.inbox);
+        let inbox = Arc::clone(&self.parts.end.inbox);
         let later = Instant::now() + STUCK_CHECK;
         loop {
             if self.orphans.is_some() || self.uploads.len() >= UPLOADS_MAX || self.pipeline.len() >= PIPELINE_MAX {
@@ -288,6 +286,7 @@ impl Writer {
                         continue;
                     };
                     self.parts
+                        .end
                         .inbox
                         .settle(flushed.batches.iter().map(|batch| (batch.at, batch.meta)));
                     for (batch, verdict) in flushed.batches.into_iter().zip(in_order) {
@@ -300,6 +299,7 @@ impl Writer {
 
     fn fail(&self, flushed: Flushed, outcome: Outcome) {
         self.parts
+            .end
             .inbox
             .settle(flushed.batches.iter().map(|batch| (batch.at, batch.meta)));
         for batch in flushed.batches {
@@ -379,7 +379,7 @@ impl Writer {
                 entries @ Item::Entries(_) => self.pipeline.push(entries),
             }
         }
-        while let Some((segment, batches)) = self.parts.inbox.take() {
+        while let Some((segment, batches)) = self.parts.end.inbox.take() {
             self.fail(
                 Flushed {
                     number: self.next_segment,
