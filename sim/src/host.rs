@@ -30,7 +30,7 @@ use crate::oracle::Oracle;
 use crate::planted::{self, Bug};
 use crate::process::{Process, ReachedMetadata, ReachedObjects};
 use crate::trace::Trace;
-use crate::upkeep;
+use crate::upkeep::Upkeep;
 
 /// Bytes that a connection holds in each direction.
 const PIPE_BYTES: usize = 64 << 10;
@@ -43,6 +43,7 @@ pub(crate) struct Machine {
     pub(crate) metadata: Arc<dyn MetadataStore>,
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) compaction: esker_compaction::settings::Settings,
     pub(crate) oracle: Arc<Oracle>,
     pub(crate) history: Arc<History>,
     pub(crate) trace: Trace,
@@ -67,6 +68,11 @@ struct Life {
     connections: Vec<AbortHandle>,
     connected: u64,
     lives: u64,
+}
+
+/// The cluster's id.
+pub(crate) fn cluster_id() -> ClusterId {
+    "sim".parse().expect("a sound cluster id")
 }
 
 /// Wall time that runs with tokio's clock.
@@ -210,8 +216,13 @@ impl Host {
         machine.trace.note(format_args!("node {nth} is up"));
         let agent = node.agent();
         let mut beside = JoinSet::new();
-        let dice = machine.seed.dice(&format!("upkeep {nth}"));
-        beside.spawn(upkeep::run(joined, Arc::clone(&agent), dice, machine.trace.clone()));
+        let upkeep = Upkeep {
+            cluster: joined,
+            agent: Arc::clone(&agent),
+            settings: machine.compaction,
+            trace: machine.trace.clone(),
+        };
+        beside.spawn(upkeep.run());
         self.lock().agent = Some(agent);
         self.up.notify_waiters();
         node.run(CancellationToken::new()).await
@@ -225,7 +236,7 @@ impl Host {
     ) -> NodeParts {
         NodeParts {
             metadata,
-            cluster: "sim".parse::<ClusterId>().expect("a sound cluster id"),
+            cluster: cluster_id(),
             objects,
             clock: Arc::new(WallClock { begun: Instant::now() }),
             random,

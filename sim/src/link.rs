@@ -47,7 +47,6 @@ impl Link {
             request_api_version: version,
             correlation_id: self.sent,
             client_id: Some(Str::from_static("sim")),
-            ..RequestHeader::default()
         };
         let mut writer = Writer::framed();
         let encoded = header

@@ -90,9 +90,8 @@ impl Oracle {
     pub(crate) fn difference(&self, other: &Fold) -> Option<String> {
         self.catch_up();
         let mut state = self.lock();
-        if let Some(merged) = state.root.as_ref().map(|root| root.merged_through) {
-            state.fold.forget_merged(merged);
-        }
+        let merged = state.root.as_ref().map_or(LogIndex(0), |root| root.merged_through);
+        state.fold.forget_merged(merged);
         let fold = &state.fold;
         if other.index() != fold.index() {
             return Some(format!("it is at {} and not at {}", other.index(), fold.index()));
@@ -100,14 +99,20 @@ impl Oracle {
         if other.digest() != fold.digest() {
             return Some(format!("digest {:?}, not {:?}", other.digest(), fold.digest()));
         }
-        let all = |fold: &Fold| fold.export_unmerged(LogIndex(0), fold.index());
-        (all(other) != all(fold)).then(|| "unmerged batches differ".to_owned())
+        // The other one may not have heard of the newest root, and still know what was merged.
+        let unmerged = |fold: &Fold| fold.export_unmerged(merged, fold.index());
+        (unmerged(other) != unmerged(fold)).then(|| "unmerged batches differ".to_owned())
     }
 
-    /// How many commits there were, and at which index the last checkpoint is.
-    pub(crate) fn extent(&self) -> (u64, u64) {
+    /// How many commits there were, at which index the last checkpoint is, and up to which one everything is merged.
+    pub(crate) fn extent(&self) -> (u64, u64, u64) {
         let state = self.lock();
-        (state.fold.index().0, state.root.as_ref().map_or(0, |root| root.index.0))
+        let root = state.root.as_ref();
+        (
+            state.fold.index().0,
+            root.map_or(0, |root| root.index.0),
+            root.map_or(0, |root| root.merged_through.0),
+        )
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

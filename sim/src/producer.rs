@@ -212,7 +212,6 @@ impl Producer {
                 partition_data,
                 ..TopicProduceData::default()
             }],
-            ..ProduceRequest::default()
         };
         link.send(PRODUCE_VERSION, &request).await
     }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use esker_kafka::Str;
 use esker_kafka::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use esker_metadata::log::bootstrap;
 use esker_metadata::simulated::SimulatedStore as SimulatedMetadata;
+use esker_storage::named::NamedObjects;
 use esker_storage::random::Random;
 use esker_storage::simulated::SimulatedStore as SimulatedObjects;
 use tokio::task::JoinSet;
@@ -23,7 +25,7 @@ use crate::oracle::Oracle;
 use crate::planted::{self, Bug};
 use crate::producer::{Producer, ProducerParts};
 use crate::trace::Trace;
-use crate::{verdict, weather};
+use crate::{host, upkeep, verdict, weather};
 
 /// The one topic.
 pub(crate) const TOPIC: &str = "t";
@@ -57,6 +59,10 @@ pub struct Report {
     pub commits: u64,
     /// Log index of the last checkpoint.
     pub checkpoint: u64,
+    /// Everything up to this log index is merged.
+    pub merged: u64,
+    /// Objects that were deleted, at least.
+    pub deleted: usize,
     /// Records that were acknowledged.
     pub acknowledged: usize,
 }
@@ -100,6 +106,7 @@ impl World {
             metadata: planted::metadata(bug, Arc::new(metadata.clone()), seed.dice("broken metadata")),
             objects: planted::objects(bug, Arc::new(objects.clone()), seed.dice("broken objects")),
             settings: Arc::new(weather::settings(&mut dice)),
+            compaction: upkeep::settings(&mut dice),
             oracle: Arc::clone(&oracle),
             history: Arc::clone(&history),
             trace: trace.clone(),
@@ -163,11 +170,25 @@ impl World {
         self.host.start();
         self.within(verdict::check_fold(&self.host, &self.oracle, &self.history))
             .await;
+        // Compaction gets everything done.
+        tokio::time::sleep(Duration::from_secs(10)).await;
         let mut reader = self.consumer("reader");
         let partitions = i32::try_from(PARTITIONS).expect("few");
         let idempotent = |producer| producer < IDEMPOTENT;
         self.within(verdict::check_log(&mut reader, &self.history, partitions, idempotent))
             .await;
+        self.host.crash(true);
+        self.within(self.check_at_rest()).await;
+    }
+
+    async fn check_at_rest(&self) {
+        let objects = NamedObjects::new(Arc::new(self.objects.clone()), host::cluster_id());
+        match bootstrap(Arc::new(self.metadata.clone()), 0).await {
+            Ok(cluster) => upkeep::check_at_rest(&cluster, objects, &self.history).await,
+            Err(error) => self
+                .history
+                .violate(format!("stuck: no metadata in calm weather: {error}")),
+        }
     }
 
     /// Whether it was done in time.
@@ -215,14 +236,17 @@ impl World {
         trace.push("-- metadata store".to_owned());
         trace.extend(self.metadata.trace());
         trace.push("-- bucket".to_owned());
-        trace.extend(self.objects.trace().iter().map(ToString::to_string));
-        let (commits, checkpoint) = self.oracle.extent();
+        let bucket = self.objects.trace();
+        trace.extend(bucket.iter().map(ToString::to_string));
+        let (commits, checkpoint, merged) = self.oracle.extent();
         Report {
             violations: self.history.violations(),
             trace_hash: hasher.finish(),
             trace,
             commits,
             checkpoint,
+            merged,
+            deleted: bucket.iter().filter(|event| event.what.starts_with("gone")).count(),
             acknowledged: self.history.acknowledged().len(),
         }
     }

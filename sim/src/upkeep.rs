@@ -1,69 +1,145 @@
-//! What goes on beside serving: checkpoints and truncation, more often than in production.
+//! What goes on beside serving: the production compaction service, with intervals and sizes so small that everything that it
+//! does happens within seconds.
 //!
-//! Owns: when there is one.
-//! Does not own: how it is done (`esker_metadata::checkpoint`, `esker_metadata::log`).
+//! Owns: a session for it, its settings, the check of the cluster at rest.
+//! Does not own: how anything is done (`esker_compaction`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use esker_agent::agent::Agent;
-use esker_metadata::checkpoint::{self, LiveSession, ObjectWriter};
+use esker_agent::writer::LogWriter;
+use esker_compaction::check;
+use esker_compaction::incarnation;
+use esker_compaction::seams::{LogAccess, NotApplied, TopicPolicy};
+use esker_compaction::service::{Compaction, Parts};
+use esker_compaction::settings::{CheckpointSettings, GarbageSettings, MergeSettings, RetentionSettings, Settings};
+use esker_metadata::checkpoint::LiveSession;
 use esker_metadata::keys::session::SessionInfo;
-use esker_metadata::log::{Cluster, HistoryKept, RootOutcome, Session, Truncated, Truncation, read_root};
+use esker_metadata::log::{Cluster, Session};
+use esker_model::EntryVerdict;
+use esker_model::entry::Entry;
+use esker_segment::id::Timestamp;
+use esker_storage::merged::{MergedReader, MergedSettings};
+use esker_storage::named::NamedObjects;
+use tokio_util::sync::CancellationToken;
 
 use crate::dice::Dice;
+use crate::history::History;
 use crate::trace::Trace;
 
-/// History that the store keeps for watches that lag.
-const KEPT: HistoryKept = HistoryKept(Duration::from_secs(2));
+/// Draws how the service works in a run.
+pub(crate) fn settings(dice: &mut Dice) -> Settings {
+    Settings {
+        checkpoint: CheckpointSettings {
+            commits_max: dice.within(5..40),
+            interval: dice.ms(200..1_500),
+            history_kept: dice.ms(200..3_000),
+        },
+        merge: MergeSettings {
+            segments_min: usize::try_from(dice.within(2..30)).expect("small"),
+            age_max: dice.ms(300..3_000),
+            chunk_bytes_max: dice.within(256..20_000),
+            round_bytes_max: dice.within(1_000..40_000),
+            object_bytes_max: dice.within(500..8_000),
+            object_batches_max: usize::try_from(dice.within(3..200)).expect("small"),
+            fan_in: usize::try_from(dice.within(2..5)).expect("small"),
+            level_max: 4,
+            slice_bytes_max: dice.within(200..4_000),
+            read_bytes: dice.within(100..4_000),
+            requests_max: 4,
+            page_slices_max: usize::try_from(dice.within(1..40)).expect("small"),
+            read_attempts_max: 3,
+        },
+        retention: RetentionSettings {
+            interval: Duration::from_secs(1),
+        },
+        garbage: GarbageSettings {
+            grace: dice.ms(200..2_000),
+            interval_min: dice.ms(200..1_000),
+            ..GarbageSettings::default()
+        },
+    }
+}
 
-/// Takes checkpoints until it is dropped. Whatever fails is tried again with a fresh session.
-pub(crate) async fn run(cluster: Cluster, agent: Arc<Agent>, mut dice: Dice, trace: Trace) {
-    let mut truncation = Truncation::new(agent.follower.clone(), KEPT);
-    loop {
-        dice.pause_ms(100..1_500).await;
-        if let Err(why) = rounds(&cluster, &agent, &mut truncation, &mut dice, &trace).await {
-            trace.note(format_args!("checkpoint failed: {why}"));
+/// What the service runs beside.
+pub(crate) struct Upkeep {
+    pub(crate) cluster: Cluster,
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) settings: Settings,
+    pub(crate) trace: Trace,
+}
+
+/// The way into the log, and the session of the service.
+struct Access {
+    session: Mutex<Option<LiveSession>>,
+    log: LogWriter,
+}
+
+#[async_trait]
+impl LogAccess for Access {
+    fn session(&self) -> Option<LiveSession> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn propose(&self, entries: Vec<Entry>) -> Result<Vec<EntryVerdict>, NotApplied> {
+        let proposed = self.log.propose(entries).await;
+        proposed.map_err(|error| NotApplied(error.to_string()))
+    }
+}
+
+impl Upkeep {
+    /// Works until it is dropped.
+    pub(crate) async fn run(self) {
+        while let Err(error) = incarnation::claim(&self.agent.objects, &self.cluster.incarnation).await {
+            self.trace.note(format_args!("bucket not claimed: {error}"));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let access = Arc::new(Access {
+            session: Mutex::default(),
+            log: self.agent.log.clone(),
+        });
+        let (clock, random) = (Arc::clone(&self.agent.clock), Arc::clone(&self.agent.random));
+        let parts = Parts {
+            cluster: self.cluster.clone(),
+            log: self.agent.follower.clone(),
+            replica: Arc::clone(&self.agent.replica),
+            merged: self.agent.merged.clone(),
+            access: Arc::clone(&access) as Arc<dyn LogAccess>,
+            policies: Arc::new(|_| TopicPolicy::default()),
+            clock: Arc::new(move || Timestamp(clock.now_ms())),
+            random,
+        };
+        let service = Compaction::new(parts, self.settings);
+        tokio::join!(service.run(CancellationToken::new()), self.keep_session(&access));
+    }
+
+    async fn keep_session(&self, access: &Access) {
+        loop {
+            match Session::open(&self.cluster, |_| SessionInfo::default(), Duration::from_secs(5)).await {
+                Ok(session) => {
+                    let set = |live| *access.session.lock().unwrap_or_else(PoisonError::into_inner) = live;
+                    set(Some(LiveSession::of(&session)));
+                    session.lost().await;
+                    set(None);
+                }
+                Err(error) => self.trace.note(format_args!("no session for compaction: {error}")),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }
 
-async fn rounds(
-    cluster: &Cluster,
-    agent: &Agent,
-    truncation: &mut Truncation,
-    dice: &mut Dice,
-    trace: &Trace,
-) -> Result<(), String> {
-    let describe = |error: &dyn std::fmt::Display| error.to_string();
-    let session = Session::open(cluster, |_| SessionInfo::default(), Duration::from_secs(5)).await;
-    let session = session.map_err(|error| describe(&error))?;
-    let nonce = dice.count(0..u32::MAX);
-    let writer = ObjectWriter::begin(cluster, LiveSession::of(&session), nonce).await;
-    let mut writer = writer.map_err(|error| describe(&error))?;
-    loop {
-        let seen = read_root(cluster).await.map_err(|error| describe(&error))?;
-        let written = checkpoint::write(cluster, &agent.objects, &agent.replica, seen.as_ref(), &mut writer).await;
-        let published = match written.map_err(|error| describe(&error))? {
-            None => seen,
-            Some(written) => {
-                let outcome = writer.publish(cluster, seen.as_ref(), written.root).await;
-                match outcome.map_err(|error| describe(&error))? {
-                    RootOutcome::Published(published) => {
-                        trace.note(format_args!("checkpoint at {}", published.root.index));
-                        Some(*published)
-                    }
-                    lost @ (RootOutcome::Raced | RootOutcome::NotLeading) => return Err(format!("{lost:?}")),
-                }
+/// Checks the cluster at rest: every offset that was promised is there, and its bytes are those that were committed.
+pub(crate) async fn check_at_rest(cluster: &Cluster, objects: NamedObjects, history: &History) {
+    let reader = MergedReader::new(objects, MergedSettings::default());
+    match check::check(cluster, reader.manifests()).await {
+        Ok(report) => {
+            for problem in &report.problems {
+                history.violate(format!("LOG-3: at rest: {problem}"));
             }
-        };
-        if let Some(root) = published {
-            let truncated = truncation.truncate(&root).await.map_err(|error| describe(&error))?;
-            if let Truncated::Done { records } = truncated {
-                trace.note(format_args!("truncated {records} records"));
-            }
-            truncation.compact().await.map_err(|error| describe(&error))?;
         }
-        dice.pause_ms(200..1_500).await;
+        Err(error) => history.violate(format!("LOG-3: at rest: {error}")),
     }
 }

@@ -1,4 +1,5 @@
 //! The scenario under many seeds. `ESKER_SIM_SEEDS=n` runs n of them, `ESKER_SIM_SEED=k` only that one, with its trace.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may")]
 
 use esker_sim::{Report, Scenario, run};
 
@@ -46,9 +47,16 @@ fn nothing_acknowledged_is_lost_whatever_the_seed() {
     let reports: Vec<Report> = halves.into_iter().flat_map(|half| half.join().unwrap()).collect();
     // A simulation in which nothing happens finds nothing.
     let per_seed = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>() / u64::try_from(reports.len()).unwrap();
-    assert!(per_seed(|report| report.commits) > 20);
-    assert!(per_seed(|report| report.checkpoint) > 10);
-    assert!(reports.iter().all(|report| report.acknowledged > 100));
+    let commits = per_seed(|report| report.commits);
+    let checkpoint = per_seed(|report| report.checkpoint);
+    let merged = per_seed(|report| report.merged);
+    let deleted = per_seed(|report| u64::try_from(report.deleted).unwrap());
+    let acknowledged = per_seed(|report| u64::try_from(report.acknowledged).unwrap());
+    println!(
+        "{seeds} seeds; of each: {commits} commits, checkpoint at {checkpoint}, merged through {merged}, \
+         {deleted} objects deleted, {acknowledged} records acknowledged"
+    );
+    assert!(commits > 20 && checkpoint > 10 && merged > 10 && deleted > 10 && acknowledged > 100);
 }
 
 #[test]
