@@ -121,7 +121,8 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         // The peer may have half-closed: what it asked for is still answered.
         ended = &mut reader => match ended {
             Ok(()) => writer.await,
-            Err(reason) => Err(reason),
+            // What was asked before the peer broke the protocol was asked well.
+            Err(reason) => writer.await.and(Err(reason)),
         },
     };
     if let Err(reason) = closed {
