@@ -29,6 +29,16 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
+/// The first version that knows each of the special timestamps.
+const SPECIAL: [(i64, i16); 6] = [
+    (LATEST, 1),
+    (EARLIEST, 1),
+    (MAX_TIMESTAMP, 7),
+    (EARLIEST_LOCAL, 8),
+    (LATEST_TIERED, 9),
+    (EARLIEST_PENDING_UPLOAD, 11),
+];
+
 /// An offset, the timestamp of its record (-1 for the ends of the log).
 type Found = (Offset, i64);
 
@@ -41,7 +51,10 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: ListO
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let found = match partition_of(view.as_ref(), asked.partition_index) {
-                Some(at) => one(agent, at, &asked, committed_only).await.map(|found| (at, found)),
+                Some(at) if is_known(asked.timestamp, context.version) => {
+                    one(agent, at, &asked, committed_only).await.map(|found| (at, found))
+                }
+                Some(_) => Err(ErrorCode::UnsupportedVersion),
                 None => Err(ErrorCode::UnknownTopicOrPartition),
             };
             partitions.push(respond(agent, context, asked.partition_index, found));
@@ -85,6 +98,12 @@ fn respond(
     response
 }
 
+/// Whether a client of this version may ask for a timestamp.
+fn is_known(timestamp: i64, version: i16) -> bool {
+    let special = SPECIAL.iter().find(|(special, _)| *special == timestamp);
+    timestamp >= 0 || special.is_some_and(|(_, since)| version >= *since)
+}
+
 async fn one(
     agent: &Arc<Agent>,
     at: TopicPartition,
@@ -115,7 +134,7 @@ async fn one(
         timestamp if timestamp >= 0 => first_reaching(agent, at, offsets.log_start, end, timestamp)
             .await
             .map_err(unreadable),
-        _ => Err(ErrorCode::InvalidRequest),
+        _ => Err(ErrorCode::UnsupportedVersion),
     }
 }
 
