@@ -42,6 +42,11 @@ pub async fn answer(
     for (name, id) in asked {
         let by_id = name.is_none();
         let named = name.clone().map_or(TopicRef::Id(id), TopicRef::Name);
+        // Exactly one of the two must be there.
+        if by_id == id.is_zero() {
+            responses.push(result(name, id, ErrorCode::InvalidRequest));
+            continue;
+        }
         let (name, id, code) = match agent.topic(&named).await {
             Some(found) => {
                 let code = delete(agent, &found).await;
@@ -50,17 +55,20 @@ pub async fn answer(
             None if by_id => (None, id, ErrorCode::UnknownTopicId),
             None => (name, Uuid::ZERO, ErrorCode::UnknownTopicOrPartition),
         };
-        let error_message = (code != ErrorCode::None).then(|| Str::from(code.name()));
-        responses.push(DeletableTopicResult {
-            name,
-            topic_id: id,
-            error_code: code.code(),
-            error_message,
-        });
+        responses.push(result(name, id, code));
     }
     DeleteTopicsResponse {
         responses,
         ..Default::default()
+    }
+}
+
+fn result(name: Option<Str>, topic_id: Uuid, code: ErrorCode) -> DeletableTopicResult {
+    DeletableTopicResult {
+        name,
+        topic_id,
+        error_code: code.code(),
+        error_message: (code != ErrorCode::None).then(|| Str::from(code.name())),
     }
 }
 
