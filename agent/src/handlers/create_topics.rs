@@ -105,6 +105,7 @@ fn result(version: i16, name: Str, id: TopicId, new: &NewTopic) -> CreatableTopi
     CreatableTopicResult {
         name,
         topic_id: Uuid(id.0),
+        error_message: None,
         num_partitions: i32::try_from(new.partitions).unwrap_or(i32::MAX),
         replication_factor: new.replication_factor,
         configs: (version >= 5).then(|| configs.collect()),
