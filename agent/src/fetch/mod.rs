@@ -25,6 +25,10 @@ use crate::wake::Wakers;
 
 /// First version that names topics by id.
 const TOPIC_ID_FROM: i16 = 13;
+/// The session epoch of a full request by a client that would like a session.
+const NEW_SESSION: i32 = 0;
+/// The session epoch of a full request by a client that wants no session, or no more.
+const NO_SESSION: i32 = -1;
 /// Longest wait that a client may ask for.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
@@ -45,7 +49,7 @@ struct WantedTopic {
 
 /// Answers a fetch.
 pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: FetchRequest) -> FetchResponse {
-    if request.session_id != 0 && request.session_epoch > 0 {
+    if !matches!(request.session_epoch, NEW_SESSION | NO_SESSION) {
         let error_code = ErrorCode::FetchSessionIdNotFound.code();
         return FetchResponse {
             error_code,
