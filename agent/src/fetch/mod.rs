@@ -64,14 +64,15 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Fetch
         Isolation::ReadUncommitted
     };
     let limit = bytes_limit(request.max_bytes).min(u64::from(agent.settings.network.fetch_bytes_max));
-    let wanted_min = u64::try_from(request.min_bytes).unwrap_or(0);
+    // More than the limit never comes, so it is not waited for.
+    let wanted_min = u64::try_from(request.min_bytes).unwrap_or(0).min(limit);
     let mut topics = resolve(agent, context, request).await;
     let everything: Vec<TopicPartition> = topics.iter().flat_map(|t| &t.partitions).filter_map(|p| p.at).collect();
     // Registered before the first look, so that nothing slips between looking and waiting.
     let interest = Wakers::register(&agent.wakers, everything);
     loop {
-        let (available, failed) = locate_all(agent, &mut topics, isolation, limit).await;
-        if available >= wanted_min.max(1) || failed || wanted_min == 0 || Instant::now() >= until {
+        let (available, enough) = locate_all(agent, &mut topics, isolation, limit).await;
+        if available >= wanted_min.max(1) || enough || wanted_min == 0 || Instant::now() >= until {
             break;
         }
         tokio::select! {
@@ -131,15 +132,20 @@ async fn resolve(agent: &Arc<Agent>, context: &RequestContext, request: FetchReq
     topics
 }
 
-/// Looks up what there is for each partition. Returns how many bytes could be sent, and whether there is an error to tell.
+/// Looks up what there is for each partition. Returns how many bytes could be sent, and whether waiting for more is no use:
+/// there is an error to tell, or more than the request's limits let through.
 async fn locate_all(agent: &Arc<Agent>, topics: &mut [WantedTopic], isolation: Isolation, limit: u64) -> (u64, bool) {
-    let (mut available, mut failed) = (0, false);
+    let (mut available, mut enough) = (0, false);
     for wanted in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
         if let (Some(at), None) = (wanted.at, wanted.error) {
             let most = bytes_limit(wanted.request.partition_max_bytes).min(limit.saturating_sub(available));
             match locate(agent, at, Offset(wanted.request.fetch_offset), isolation, most).await {
                 Ok(located) => {
                     available += located.bytes();
+                    enough |= located
+                        .places
+                        .last()
+                        .is_some_and(|place| place.end() < located.readable_end);
                     wanted.located = Some(located);
                 }
                 Err((code, located)) => {
@@ -148,9 +154,9 @@ async fn locate_all(agent: &Arc<Agent>, topics: &mut [WantedTopic], isolation: I
                 }
             }
         }
-        failed |= wanted.error.is_some();
+        enough |= wanted.error.is_some();
     }
-    (available, failed)
+    (available, enough)
 }
 
 /// Finds the batches from an offset on; an offset is denied only by a fold that is up to date.
