@@ -85,11 +85,18 @@ impl EmbeddedStore {
     /// # Errors
     /// `Directory(InUse)` when another process has it; others as the disk says.
     pub async fn open(path: &Path, settings: Settings) -> Result<Self, EmbeddedError> {
-        let directory = Directory::lock(path, settings.fsync)?;
-        let syncs = directory.syncs();
-        let mut this = Self::open_on(Box::new(directory), settings.limits).await?;
-        this.syncs = syncs;
-        Ok(this)
+        let path = path.to_owned();
+        let (syncs, durable, keyspace) = blocking(move || {
+            let directory = Directory::lock(&path, settings.fsync)?;
+            let syncs = directory.syncs();
+            let (durable, keyspace) = open_blocking(Box::new(directory), settings.limits)?;
+            Ok::<_, EmbeddedError>((syncs, durable, keyspace))
+        })
+        .await?;
+        Ok(Self {
+            syncs,
+            ..Self::start(Some(durable), keyspace)
+        })
     }
 
     /// Opens the store on anything that behaves like a file. Needs a tokio runtime.
@@ -97,8 +104,7 @@ impl EmbeddedStore {
     /// # Errors
     /// As the medium says.
     pub async fn open_on(medium: Box<dyn Medium>, limits: Limits) -> Result<Self, EmbeddedError> {
-        let opened = tokio::task::spawn_blocking(move || open_blocking(medium, limits)).await;
-        let (durable, keyspace) = opened.expect("opening does not panic, and blocking tasks are not aborted")?;
+        let (durable, keyspace) = blocking(move || open_blocking(medium, limits)).await?;
         Ok(Self::start(Some(durable), keyspace))
     }
 
@@ -156,6 +162,17 @@ impl EmbeddedStore {
         answered
             .await
             .unwrap_or_else(|_| Err(MetadataError::Unknown("embedded metadata store went away".to_owned())))
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down, and this task with it.
+            Err(_cancelled) => std::future::pending().await,
+        },
     }
 }
 

@@ -8,6 +8,8 @@
 
 mod group;
 mod history;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

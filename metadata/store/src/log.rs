@@ -10,6 +10,7 @@ mod checkpoint;
 mod committer;
 mod follower;
 mod position;
+mod recent;
 mod session;
 
 pub use backoff::Backoff;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::blocking;
 use super::durable::{Durable, PersistError};
 use crate::keyspace::{Changes, Keyspace};
 use crate::lease_clock::LeaseClock;
@@ -103,7 +104,7 @@ impl Writer {
             if let Some(Request::Close(done)) = closing {
                 let durable = self.durable.take();
                 // Closing the file syncs it.
-                let _closed = tokio::task::spawn_blocking(move || drop(durable)).await;
+                blocking(move || drop(durable)).await;
                 let _nobody_waits = done.send(());
                 return;
             }
@@ -166,13 +167,11 @@ impl Writer {
         };
         let published = Arc::clone(&self.published);
         let changes = changes.clone();
-        let task = tokio::task::spawn_blocking(move || {
+        let persisted = blocking(move || {
             let done = published.read(|keyspace| durable.persist(keyspace, &changes));
             (durable, done)
         });
-        let (durable, done) = task
-            .await
-            .expect("the durable form does not panic, and blocking tasks are not aborted");
+        let (durable, done) = persisted.await;
         self.durable = Some(durable);
         done.map_err(|error| match error {
             PersistError::Failed(why) => MetadataError::Failed(why),

@@ -138,7 +138,7 @@ impl Directory {
             syncs: Arc::default(),
             _lock: lock,
         };
-        this.sync_directories().map_err(failed)?;
+        this.sync_ancestors().map_err(failed)?;
         Ok(this)
     }
 
@@ -156,16 +156,33 @@ impl Directory {
         })
     }
 
-    /// Makes the directory's entries durable, and its own entry in its parent.
-    fn sync_directories(&self) -> io::Result<()> {
+    /// Makes the directory's entries durable.
+    fn sync_entries(&self) -> io::Result<()> {
+        if self.fsync {
+            File::open(&self.path)?.sync_all()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes the directory itself durable: its entry in its parent and so on. Another process may have created any of
+    /// them a moment before it died.
+    fn sync_ancestors(&self) -> io::Result<()> {
         if !self.fsync {
             return Ok(());
         }
-        File::open(&self.path)?.sync_all()?;
-        match self.path.canonicalize()?.parent() {
-            Some(parent) => File::open(parent)?.sync_all(),
-            None => Ok(()),
+        for ancestor in self.path.canonicalize()?.ancestors().skip(1) {
+            match File::open(ancestor).and_then(|directory| directory.sync_all()) {
+                // We did not create what we may not even read, and some file systems have nothing to sync.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+                    ) => {}
+                done => done?,
+            }
         }
+        Ok(())
     }
 }
 
@@ -191,7 +208,7 @@ impl Medium for Directory {
 
     fn promote(&self) -> io::Result<()> {
         std::fs::rename(self.path.join(FRESH_FILE), self.path.join(FILE))?;
-        self.sync_directories()
+        self.sync_entries()
     }
 }
 

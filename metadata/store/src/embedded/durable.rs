@@ -53,27 +53,16 @@ pub enum OpenError {
 pub(super) struct Durable {
     medium: Box<dyn Medium>,
     state: State,
+    /// A sync of the file has failed at any time since it was written anew: pages of it may be lost although reading them
+    /// still works.
+    untrusted: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 enum State {
-    Open(Open),
-    Broken(Damage),
-}
-
-#[derive(Debug)]
-struct Open {
-    database: Database,
-    sync_failed: Arc<AtomicBool>,
-}
-
-/// What must be put right before the file can be used again.
-#[derive(Debug, Default)]
-struct Damage {
-    /// Keys of changes that may be in the file although memory does not have them.
-    suspects: BTreeSet<Bytes>,
-    /// A sync failed: pages of the file may be lost although reading them still works.
-    untrusted: bool,
+    Open(Database),
+    /// These keys may be in the file although memory does not have them so.
+    Broken(BTreeSet<Bytes>),
 }
 
 impl Durable {
@@ -81,22 +70,25 @@ impl Durable {
     pub(super) fn open(medium: Box<dyn Medium>, first: Revision) -> Result<(Self, Revision, Vec<KeyValue>), OpenError> {
         let found = medium.open().map_err(|error| OpenError::Storage(error.to_string()))?;
         if let Some(disk) = found {
-            let open = open_database(disk).map_err(OpenError::Storage)?;
-            let (revision, keys) = load(&open.database)?;
+            let untrusted = Arc::new(AtomicBool::new(false));
+            let database = open_database(disk, &untrusted).map_err(OpenError::Storage)?;
+            let (revision, keys) = load(&database)?;
             return Ok((
                 Self {
                     medium,
-                    state: State::Open(open),
+                    state: State::Open(database),
+                    untrusted,
                 },
                 revision,
                 keys,
             ));
         }
-        let open = create(&*medium, first, std::iter::empty()).map_err(OpenError::Storage)?;
+        let (database, untrusted) = create(&*medium, first, std::iter::empty()).map_err(OpenError::Storage)?;
         Ok((
             Self {
                 medium,
-                state: State::Open(open),
+                state: State::Open(database),
+                untrusted,
             },
             first,
             Vec::new(),
@@ -105,23 +97,15 @@ impl Durable {
 
     /// Makes changes durable that were judged against `keyspace`.
     pub(super) fn persist(&mut self, keyspace: &Keyspace, changes: &Changes) -> Result<(), PersistError> {
-        let open = self.healed(keyspace).map_err(PersistError::Failed)?;
-        let (error, suspects) = match write(&open.database, changes) {
+        let database = self.healed(keyspace).map_err(PersistError::Failed)?;
+        let (error, suspects) = match write(database, changes) {
             Ok(()) => return Ok(()),
             // Nothing was committed: redb writes its header only in `commit`.
             Err(WriteError::Before(error)) => (error, BTreeSet::new()),
             Err(WriteError::InCommit(error)) => (error, changes.events.iter().map(|e| e.key().clone()).collect()),
         };
-        let sync_failed = Arc::clone(&open.sync_failed);
         let certain = suspects.is_empty();
-        // This drops the database, which may sync once more.
-        self.state = State::Broken(Damage {
-            suspects,
-            untrusted: false,
-        });
-        if let State::Broken(damage) = &mut self.state {
-            damage.untrusted = sync_failed.load(Ordering::Acquire);
-        }
+        self.state = State::Broken(suspects);
         // Taking the changes back makes the outcome certain, if the disk lets us.
         if self.healed(keyspace).is_ok() || certain {
             Err(PersistError::Failed(error))
@@ -131,21 +115,22 @@ impl Durable {
     }
 
     /// The open file, opened again if it was broken, with exactly the contents of `keyspace`.
-    fn healed(&mut self, keyspace: &Keyspace) -> Result<&mut Open, String> {
-        if let State::Broken(damage) = &mut self.state {
-            let reset = if damage.untrusted {
-                None
-            } else {
-                reset(&*self.medium, keyspace, damage).ok()
+    fn healed(&mut self, keyspace: &Keyspace) -> Result<&Database, String> {
+        if let State::Broken(suspects) = &self.state {
+            let trusted = !self.untrusted.load(Ordering::Acquire);
+            let reset = trusted.then(|| reset(&*self.medium, keyspace, suspects, &self.untrusted));
+            let database = match reset {
+                Some(Ok(database)) => database,
+                _ => {
+                    let (database, untrusted) = create(&*self.medium, keyspace.revision(), keyspace.iter())?;
+                    self.untrusted = untrusted;
+                    database
+                }
             };
-            let open = match reset {
-                Some(open) => open,
-                None => create(&*self.medium, keyspace.revision(), keyspace.iter())?,
-            };
-            self.state = State::Open(open);
+            self.state = State::Open(database);
         }
-        match &mut self.state {
-            State::Open(open) => Ok(open),
+        match &self.state {
+            State::Open(database) => Ok(database),
             State::Broken(_) => Err("metadata file is broken".to_owned()),
         }
     }
@@ -156,32 +141,36 @@ fn create<'a>(
     medium: &dyn Medium,
     revision: Revision,
     keys: impl Iterator<Item = &'a KeyValue>,
-) -> Result<Open, String> {
-    let write = || -> Result<Open, String> {
-        let open = open_database(medium.fresh().map_err(|error| error.to_string())?)?;
-        rewrite(&open.database, revision, keys.map(|kv| (&kv.key, Some(kv)))).map_err(|error| error.to_string())?;
-        Ok(open)
+) -> Result<(Database, Arc<AtomicBool>), String> {
+    let untrusted = Arc::new(AtomicBool::new(false));
+    let write = || -> Result<Database, String> {
+        let database = open_database(medium.fresh().map_err(|error| error.to_string())?, &untrusted)?;
+        rewrite(&database, revision, keys.map(|kv| (&kv.key, Some(kv)))).map_err(|error| error.to_string())?;
+        Ok(database)
     };
-    let open = write().inspect_err(|_| {
+    let database = write().inspect_err(|_| {
         // Half a file only takes space, and there may be too little of that already.
         let _emptied = medium.fresh();
     })?;
     medium.promote().map_err(|error| error.to_string())?;
-    Ok(open)
+    Ok((database, untrusted))
 }
 
 /// Opens the same file again and takes back what memory does not have. The commit also proves that the disk works.
-fn reset(medium: &dyn Medium, keyspace: &Keyspace, damage: &mut Damage) -> Result<Open, String> {
+fn reset(
+    medium: &dyn Medium,
+    keyspace: &Keyspace,
+    suspects: &BTreeSet<Bytes>,
+    untrusted: &Arc<AtomicBool>,
+) -> Result<Database, String> {
     let disk = medium
         .open()
         .map_err(|error| error.to_string())?
         .ok_or("metadata file is gone")?;
-    let open = open_database(disk)?;
-    let rows = damage.suspects.iter().map(|key| (key, keyspace.get(key)));
-    let done = rewrite(&open.database, keyspace.revision(), rows);
-    damage.untrusted |= open.sync_failed.load(Ordering::Acquire);
-    done.map_err(|error| error.to_string())?;
-    Ok(open)
+    let database = open_database(disk, untrusted)?;
+    let rows = suspects.iter().map(|key| (key, keyspace.get(key)));
+    rewrite(&database, keyspace.revision(), rows).map_err(|error| error.to_string())?;
+    Ok(database)
 }
 
 fn rewrite<'a>(
@@ -229,18 +218,14 @@ fn stage(database: &Database, changes: &Changes) -> Result<redb::WriteTransactio
     Ok(txn)
 }
 
-fn open_database(disk: Arc<dyn Disk>) -> Result<Open, String> {
-    let sync_failed = Arc::new(AtomicBool::new(false));
+fn open_database(disk: Arc<dyn Disk>, untrusted: &Arc<AtomicBool>) -> Result<Database, String> {
     let backend = Backend {
         disk,
-        sync_failed: Arc::clone(&sync_failed),
+        untrusted: Arc::clone(untrusted),
     };
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    let database = builder
-        .create_with_backend(backend)
-        .map_err(|error| error.to_string())?;
-    Ok(Open { database, sync_failed })
+    builder.create_with_backend(backend).map_err(|error| error.to_string())
 }
 
 fn load(database: &Database) -> Result<(Revision, Vec<KeyValue>), OpenError> {
@@ -309,7 +294,7 @@ fn decode_row(key: &[u8], row: &[u8]) -> Result<KeyValue, FormatError> {
 #[derive(Debug)]
 struct Backend {
     disk: Arc<dyn Disk>,
-    sync_failed: Arc<AtomicBool>,
+    untrusted: Arc<AtomicBool>,
 }
 
 impl StorageBackend for Backend {
@@ -328,7 +313,7 @@ impl StorageBackend for Backend {
     fn sync_data(&self) -> io::Result<()> {
         let synced = self.disk.sync();
         if synced.is_err() {
-            self.sync_failed.store(true, Ordering::Release);
+            self.untrusted.store(true, Ordering::Release);
         }
         synced
     }

@@ -19,7 +19,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use esker_segment::id::{CommitNumber, LogIndex, SegmentNumber};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 use super::position::LogPosition;
 use super::session::Session;
@@ -158,7 +157,6 @@ impl Committer {
             commit,
             previous,
             next: *planned,
-            submitted_at: Instant::now(),
             answer,
         });
         Ok(Pending { number, result })

@@ -14,6 +14,7 @@ use esker_segment::id::{CommitNumber, LogIndex, SessionId};
 use tokio::sync::Notify;
 
 use super::bootstrap::Cluster;
+use super::recent::Recent;
 use super::session::head_index;
 use crate::keys::head;
 use crate::signal::{self, signal};
@@ -24,13 +25,16 @@ const WATCH_LAG_MAX: Duration = Duration::from_millis(3);
 
 /// How far the log has been folded.
 #[derive(Clone, Debug)]
-pub struct LogPosition(signal::Receiver<Option<LogIndex>>);
+pub struct LogPosition {
+    applied: signal::Receiver<Option<LogIndex>>,
+    recent: Arc<Mutex<Recent>>,
+}
 
 impl LogPosition {
     /// The last index that was applied; `None` before the first checkpoint is loaded.
     #[must_use]
     pub fn get(&self) -> Option<LogIndex> {
-        self.0.get()
+        self.applied.get()
     }
 
     /// Waits until everything up to `index` is applied, and says how far it is then.
@@ -39,10 +43,15 @@ impl LogPosition {
     /// `Failed` when the follower has ended.
     pub async fn reached(&self, index: LogIndex) -> Result<LogIndex, MetadataError> {
         let reached = |applied: Option<LogIndex>| applied.is_some_and(|applied| applied >= index);
-        match self.0.wait_for(reached).await {
+        match self.applied.wait_for(reached).await {
             Ok(applied) => Ok(applied.expect("waited for")),
             Err(signal::Closed) => Err(MetadataError::Failed("log follower has ended".to_owned())),
         }
+    }
+
+    /// Looks at or changes what was applied lately.
+    pub(super) fn recent<T>(&self, with: impl FnOnce(&mut Recent) -> T) -> T {
+        with(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -58,7 +67,7 @@ pub(super) struct LiveRecord {
 #[derive(Debug)]
 pub(super) struct Shared {
     cluster: Cluster,
-    position: LogPosition,
+    pub(super) position: LogPosition,
     /// Asks the follower to read what it misses.
     pub(super) nudge: Notify,
     /// The records that are in the store, oldest first.
@@ -91,7 +100,10 @@ impl Shared {
         };
         let shared = Self {
             cluster,
-            position: LogPosition(position),
+            position: LogPosition {
+                applied: position,
+                recent: Arc::default(),
+            },
             nudge: Notify::new(),
             live: Mutex::default(),
             arrivals: AtomicU64::new(0),

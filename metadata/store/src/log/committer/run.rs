@@ -126,7 +126,11 @@ impl Runner {
     async fn on_refusal(&mut self, at: usize, why: Why) {
         let slot = &mut self.slots[at];
         match why {
-            Why::SessionGone => self.on_session_gone().await,
+            Why::SessionGone => {
+                // This attempt is over, and it had no effect.
+                slot.stage = Stage::Parked;
+                self.on_session_gone().await;
+            }
             Why::Committed => {
                 slot.stage = Stage::Done(CommitResult::Committed {
                     number: slot.number,
@@ -162,7 +166,7 @@ impl Runner {
             slot.maybe |= slot.stage == Stage::Sent && slot.refused.is_none();
         }
         self.under_way.clear();
-        resolve(&self.cluster, self.session.id, &mut self.slots).await;
+        resolve(&self.cluster, self.session.id, self.position.as_ref(), &mut self.slots).await;
     }
 
     /// Hands out the results that are next in line, and sends what had to wait for them.
@@ -210,7 +214,7 @@ fn record_metrics(slot: &Slot, result: CommitResult) {
     };
     metrics::counter!("esker_commits_total", "outcome" => outcome).increment(1);
     if let CommitResult::Committed { .. } = result {
-        metrics::histogram!("esker_commit_seconds").record(slot.submitted_at.elapsed().as_secs_f64());
-        metrics::counter!("esker_metadata_bytes_total").increment(u64::try_from(slot.record_bytes).unwrap_or(u64::MAX));
+        metrics::histogram!("esker_commit_seconds").record(slot.sent_at.elapsed().as_secs_f64());
+        metrics::counter!("esker_metadata_bytes_total").increment(u64::try_from(slot.bytes).unwrap_or(u64::MAX));
     }
 }

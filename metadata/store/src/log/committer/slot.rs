@@ -31,7 +31,6 @@ pub(super) struct Submitted {
     pub(super) commit: Commit,
     pub(super) previous: Progress,
     pub(super) next: Progress,
-    pub(super) submitted_at: Instant,
     pub(super) answer: oneshot::Sender<CommitResult>,
 }
 
@@ -57,8 +56,9 @@ pub(super) struct Slot {
     pub(super) refused: Option<usize>,
     /// An index that had been reached before the first attempt.
     pub(super) floor: LogIndex,
-    pub(super) record_bytes: usize,
-    pub(super) submitted_at: Instant,
+    /// Keys and values that it writes.
+    pub(super) bytes: usize,
+    pub(super) sent_at: Instant,
     pub(super) answer: oneshot::Sender<CommitResult>,
     pub(super) backoff: Backoff,
     commit: Txn,
@@ -85,17 +85,18 @@ pub(super) enum Why {
 impl Slot {
     pub(super) fn new(cluster: &Cluster, session: &SessionFacts, floor: LogIndex, submitted: Submitted) -> Self {
         let number = submitted.next.commits;
+        let commit = commit_txn(cluster, session, &submitted);
         Self {
             number,
             stage: Stage::Parked,
             maybe: false,
             refused: None,
             floor,
-            record_bytes: submitted.commit.record.len(),
-            submitted_at: submitted.submitted_at,
+            bytes: written_bytes(&commit),
+            sent_at: Instant::now(),
             backoff: Backoff::new(session.id.0 ^ number.0.rotate_left(32)),
             void: void_txn(cluster, session, &submitted),
-            commit: commit_txn(cluster, session, &submitted),
+            commit,
             answer: submitted.answer,
         }
     }
@@ -160,6 +161,15 @@ impl Slot {
                 .is_some_and(|found| !compare.holds(found.as_ref()))
         })
     }
+}
+
+/// Bytes of keys and values that a transaction puts.
+fn written_bytes(txn: &Txn) -> usize {
+    let written = |op: &Op| match op {
+        Op::Put { key, value, .. } => key.len() + value.len(),
+        Op::Delete(_) | Op::Get(_) => 0,
+    };
+    txn.then.iter().map(written).sum()
 }
 
 fn commit_txn(cluster: &Cluster, session: &SessionFacts, submitted: &Submitted) -> Txn {

@@ -211,6 +211,7 @@ impl Tracker {
         let loaded = self.sink.load_checkpoint(root.map(|(root, _)| root)).await;
         loaded.map_err(|error| Trouble::Retry(format!("checkpoint at {index} cannot be loaded: {error}")))?;
         self.root_seen = root.map(|(_, revision)| *revision);
+        self.shared.position.recent(|recent| recent.restart(index));
         self.position.set(Some(index));
         Ok(())
     }
@@ -265,8 +266,11 @@ impl Tracker {
     }
 
     fn apply(&mut self, commit: AppliedCommit) -> Result<(), FollowEnd> {
-        let index = commit.index;
+        let AppliedCommit {
+            index, session, number, ..
+        } = commit;
         self.sink.apply(commit).map_err(FollowEnd::Sink)?;
+        self.shared.position.recent(|recent| recent.push(session, number));
         self.position.set(Some(index));
         metrics::gauge!("esker_fold_index").set(as_gauge(index));
         Ok(())
