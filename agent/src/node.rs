@@ -221,6 +221,7 @@ async fn start_writer(
         },
         replica: Arc::clone(&reading.replica),
         log: reading.log.clone(),
+        uploads_max: usize::try_from(parts.settings.flush.uploads_max).unwrap_or(usize::MAX),
         info: SessionInfo {
             node_id: parts.node_id,
             ..SessionInfo::default()

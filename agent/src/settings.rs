@@ -150,6 +150,8 @@ pub struct FlushSettings {
     pub bytes: u64,
     /// `esker.flush.index.bytes`.
     pub index_bytes: u32,
+    /// `esker.flush.uploads.max`.
+    pub uploads_max: u32,
 }
 
 /// Bounds on memory.
@@ -211,6 +213,7 @@ impl Profile {
                 ("group.initial.rebalance.delay.ms", "0"),
                 ("esker.flush.age", "5ms"),
                 ("esker.flush.min.interval", "1ms"),
+                ("esker.flush.uploads.max", "2"),
                 ("esker.gc.grace", "1s"),
                 ("esker.checkpoint.commits", "1024"),
             ],

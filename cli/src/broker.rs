@@ -13,6 +13,7 @@ use esker_agent::agent::Endpoint;
 use esker_agent::clock::SystemClock;
 use esker_agent::node::{Node, NodeParts};
 use esker_agent::settings::Settings;
+use esker_compaction::incarnation;
 use esker_metadata::embedded::{self, EmbeddedStore};
 use esker_metadata::log::{Cluster, bootstrap};
 use esker_metadata::store::{Compare, MetadataStore, Op, OpResult, Txn};
@@ -96,6 +97,9 @@ pub(crate) async fn start(
     settings: Settings,
 ) -> anyhow::Result<Started> {
     let stores = open(dir, fsync).await?;
+    incarnation::claim(&stores.named(), &stores.joined.incarnation)
+        .await
+        .context("object directory and metadata store do not belong together")?;
     let node = Node::start(NodeParts {
         metadata: stores.joined,
         cluster: stores.cluster.clone(),

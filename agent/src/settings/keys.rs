@@ -220,6 +220,12 @@ pub static KEYS: &[Key] = &[
         "The write-ahead buffer is flushed when its batch index has this size.",
     ),
     key(
+        "esker.flush.uploads.max",
+        Slot::Count(|s| &mut s.flush.uploads_max, 1..=1_000),
+        "16",
+        "So many segments are uploaded at once; meanwhile the write-ahead buffer fills. Few on a disk, more where a PUT takes long.",
+    ),
+    key(
         "esker.buffer.bytes",
         Slot::Size(|s| &mut s.memory.buffer_bytes_max, MIB..=1024 * GIB),
         "128MiB",
@@ -330,6 +336,7 @@ impl Settings {
                 min_interval: zero,
                 bytes: 0,
                 index_bytes: 0,
+                uploads_max: 0,
             },
             memory: MemorySettings {
                 buffer_bytes_max: 0,

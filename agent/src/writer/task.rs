@@ -29,8 +29,6 @@ use super::upload::{Upload, Uploader};
 use super::{ProposeError, WriterEnd};
 use crate::produce::acks::Outcome;
 
-/// Segments being uploaded at once.
-const UPLOADS_MAX: usize = 8;
 /// Commits sent and not answered.
 const COMMITS_MAX: usize = 16;
 /// Items between buffer and log.
@@ -50,6 +48,8 @@ pub struct WriterParts {
     pub replica: Arc<Replica>,
     /// The log as this process follows it.
     pub log: LogHandle,
+    /// Segments being uploaded at once.
+    pub uploads_max: usize,
     /// What the session says of this process.
     pub info: SessionInfo,
     /// Drain and end.
@@ -166,7 +166,10 @@ impl Writer {
         let inbox = Arc::clone(&self.parts.end.inbox);
         let later = Instant::now() + STUCK_CHECK;
         loop {
-            if self.orphans.is_some() || self.uploads.len() >= UPLOADS_MAX || self.pipeline.len() >= PIPELINE_MAX {
+            if self.orphans.is_some()
+                || self.uploads.len() >= self.parts.uploads_max
+                || self.pipeline.len() >= PIPELINE_MAX
+            {
                 return later;
             }
             match inbox.decide_flush(self.uploads.len()) {
