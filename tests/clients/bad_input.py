@@ -128,7 +128,7 @@ def promised_frames_cost_nothing(context):
         for _ in range(300):
             connection = stack.enter_context(wire.Connection(bootstrap, source=ELSEWHERE))
             connection.send_raw(struct.pack(">ihhi", REQUEST_BYTES_MAX, wire.PRODUCE, 8, 1) + bytes(1000))
-        time.sleep(4)  # the time in which memory is watched
+        time.sleep(5)  # the time in which memory is watched
 
 
 @case(own_broker=True)
@@ -148,7 +148,7 @@ def stalled_large_frames(context):
                 except OSError:  # closed by the broker: fine
                     left[sock] = 0
             left = {sock: todo for sock, todo in left.items() if todo > 0}
-        time.sleep(4)  # the stall
+        time.sleep(5)  # the stall
 
 
 @case(own_broker=True)
@@ -261,7 +261,7 @@ def readers_that_do_not_read(context):
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             for n in range(4):
                 connection.send_raw(wire.framed(wire.request(wire.FETCH, 11, n, body)))
-        time.sleep(2.0)  # the time in which memory is watched
+        time.sleep(5)  # the time in which memory is watched
     equal([m.value() for m in stock.read(bootstrap, topic, start=1)], values, "what the topic holds")
 
 
