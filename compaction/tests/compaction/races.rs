@@ -39,6 +39,10 @@ async fn race(seed: u64, rough: bool) {
     world.set_policy(limited, policy);
     let mut settings = small();
     settings.merge.fan_in = 2;
+    // Garbage goes faster than a round takes: what is under way must not look like it.
+    settings.garbage.grace = Duration::from_millis(20);
+    settings.garbage.interval_min = Duration::ZERO;
+    settings.merge.chunk_bytes_max = 600;
     let mut compactions = [world.compaction(&one, settings), world.compaction(&two, settings)];
     let (metadata, bucket) = (world.metadata.clone(), world.bucket.clone());
     if rough {
@@ -56,24 +60,19 @@ async fn race(seed: u64, rough: bool) {
     let work = futures::future::join_all(work);
     let produce = async {
         for round in 0..40_u32 {
-            let quiet = round % 8 == 0;
-            if quiet {
-                // The writer has no retries of its own: it writes while all is well.
+            // The writer has no retries of its own: it writes while all is well.
+            if !rough || round % 4 == 0 {
                 metadata.set_faults(calm());
                 bucket.set_faults(BucketFaults {
                     latency: rough_bucket().latency,
                     ..BucketFaults::NONE
                 });
-                let batches = [
-                    (at(kept, round % 3), 1, 300),
-                    (at(gone, 0), 1, 300),
-                    (at(limited, 0), 2, 300),
-                ];
-                for batch in batches {
-                    if batch.0.topic != gone || round < 20 {
-                        world.produce(&writer, &[batch]).await;
-                    }
+                let mut batches = vec![(at(kept, round % 3), 1, 300), (at(limited, 0), 2, 300)];
+                if round < 20 {
+                    batches.push((at(gone, 0), 1, 300));
                 }
+                let pause = Duration::from_millis(u64::from(round % 5) * 300);
+                world.produce_slowly(&writer, &batches, pause).await;
                 if round == 24 {
                     writer.delete(gone).await;
                 }

@@ -141,6 +141,27 @@ impl World {
         self.produce_batches(node, batches).await
     }
 
+    /// Uploads each batch as a segment of its own, and commits them all only after a pause.
+    pub(crate) async fn produce_slowly(
+        &mut self,
+        node: &Node,
+        batches: &[(TopicPartition, u32, usize)],
+        pause: Duration,
+    ) {
+        let mut uploaded = Vec::new();
+        for (at, records, bytes) in batches {
+            let batches = vec![(*at, self.batch(*records, *bytes))];
+            let (name, entry, order) = node.upload_uncommitted(&batches).await;
+            uploaded.push((name, entry, order, batches));
+        }
+        tokio::time::sleep(pause).await;
+        for (name, entry, order, batches) in uploaded {
+            node.access.segments.store(name.number.0, Ordering::SeqCst);
+            let verdicts = node.access.commit(vec![Entry::Segment(entry)]).await.unwrap();
+            self.note(name, &batches, &order, &verdicts[0]);
+        }
+    }
+
     /// A batch unlike any other.
     pub(crate) fn batch(&mut self, records: u32, bytes: usize) -> Batch {
         self.build(BatchBuilder::new(Codec::default()), records, bytes)
@@ -301,6 +322,9 @@ pub(crate) struct Access {
     session: Session,
     committer: Committer,
     replica: Arc<Replica>,
+    /// Segments that were uploaded.
+    uploads: AtomicU64,
+    /// Segments that the next commit speaks for.
     segments: AtomicU64,
 }
 
@@ -422,6 +446,7 @@ impl Node {
             session,
             committer,
             replica: Arc::clone(&replica),
+            uploads: AtomicU64::new(0),
             segments: AtomicU64::new(0),
         };
         let node = Self {
@@ -478,7 +503,18 @@ impl Node {
 
     /// Uploads a segment. The last value says for each batch of the index which one it was.
     pub(crate) async fn upload(&self, batches: &[(TopicPartition, Batch)]) -> (SegmentName, SegmentEntry, Vec<usize>) {
-        let number = SegmentNumber(self.access.segments.fetch_add(1, Ordering::SeqCst) + 1);
+        let uploaded = self.upload_uncommitted(batches).await;
+        // The next commit says that this segment is in the log, or never will be.
+        self.access.segments.store(uploaded.0.number.0, Ordering::SeqCst);
+        uploaded
+    }
+
+    /// The same, when other commits may come before that of the segment.
+    pub(crate) async fn upload_uncommitted(
+        &self,
+        batches: &[(TopicPartition, Batch)],
+    ) -> (SegmentName, SegmentEntry, Vec<usize>) {
+        let number = SegmentNumber(self.access.uploads.fetch_add(1, Ordering::SeqCst) + 1);
         let incarnation = self.access.cluster.incarnation;
         let name = SegmentName {
             incarnation: incarnation.number,
