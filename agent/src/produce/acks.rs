@@ -28,7 +28,16 @@ pub enum Outcome {
 pub struct Acks {
     slots: Mutex<Slots>,
     full: Notify,
-    expires: Instant,
+    patience: Patience,
+}
+
+/// How long a request waits, and how long its batches are worth storing.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The client gets its answer by then.
+    pub answer_by: Instant,
+    /// From then on nobody misses a batch that could not be stored.
+    pub store_by: Instant,
 }
 
 #[derive(Debug)]
@@ -46,9 +55,9 @@ pub struct Ack {
 }
 
 impl Acks {
-    /// With so many slots, for a request that times out then.
+    /// With so many slots.
     #[must_use]
-    pub fn new(slots: usize, expires: Instant) -> Arc<Self> {
+    pub fn new(slots: usize, patience: Patience) -> Arc<Self> {
         let slots = Slots {
             outcomes: vec![None; slots],
             left: slots,
@@ -56,7 +65,7 @@ impl Acks {
         Arc::new(Self {
             slots: Mutex::new(slots),
             full: Notify::new(),
-            expires,
+            patience,
         })
     }
 
@@ -72,7 +81,7 @@ impl Acks {
 
     /// Returns when every slot is filled, or when the request has timed out.
     pub async fn filled(&self) {
-        drop(tokio::time::timeout_at(self.expires, self.all_filled()).await);
+        drop(tokio::time::timeout_at(self.patience.answer_by, self.all_filled()).await);
     }
 
     async fn all_filled(&self) {
@@ -106,10 +115,10 @@ impl Ack {
         self.fill_once(outcome);
     }
 
-    /// Whether the request has timed out.
+    /// Whether nobody would miss the batch.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        Instant::now() >= self.acks.expires
+        Instant::now() >= self.acks.patience.store_by
     }
 
     fn fill_once(&mut self, outcome: Outcome) {
@@ -139,7 +148,12 @@ mod tests {
 
     #[tokio::test]
     async fn dropped_ack_is_unknown_and_ends_the_wait() {
-        let acks = Acks::new(2, Instant::now() + std::time::Duration::from_secs(60));
+        let later = Instant::now() + std::time::Duration::from_secs(60);
+        let patience = Patience {
+            answer_by: later,
+            store_by: later,
+        };
+        let acks = Acks::new(2, patience);
         Acks::ack(&acks, 0).fill(Outcome::NotCommitted);
         drop(Acks::ack(&acks, 1));
         acks.filled().await;

@@ -20,7 +20,7 @@ use metrics::histogram;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use self::acks::Acks;
+use self::acks::{Acks, Patience};
 use self::response::Slot;
 use self::validate::{Refusal, Rules, Valid, validate};
 use crate::agent::Agent;
@@ -28,6 +28,9 @@ use crate::kafka::connection::{Accepted, CloseConnection};
 use crate::kafka::dispatch::{ReplyHeader, RequestContext};
 use crate::topics::TopicView;
 use crate::writer::pipeline::Entering;
+
+/// What a batch may take to be stored, at least; the time-out that clients send when nobody told them another one.
+const STORE_PATIENCE_MIN: Duration = Duration::from_secs(30);
 
 /// Partitions of one request.
 const PARTITIONS_MAX: usize = 100_000;
@@ -54,16 +57,16 @@ pub async fn accept(
         partitions.push(partition);
     }
     let acks = walk.acks;
-    let expires = began + Duration::from_millis(u64::try_from(walk.timeout_ms).unwrap_or(0));
+    let patience = patience(began, acks, walk.timeout_ms);
     let (slots, pending) = if matches!(acks, -1..=1) {
-        enter_all(&agent, &context, partitions, budget, expires).await
+        enter_all(&agent, &context, partitions, budget, patience).await
     } else {
         let refusal = Refusal::new(ErrorCode::InvalidRequiredAcks, "acks must be 0, 1 or -1");
         let slots = partitions
             .into_iter()
             .map(|partition| Slot::refused(&partition, refusal.clone()))
             .collect();
-        (slots, Acks::new(0, expires))
+        (slots, Acks::new(0, patience))
     };
     if acks == 0 {
         if let Some(message) = slots.iter().find_map(Slot::refusal) {
@@ -85,12 +88,21 @@ pub async fn accept(
     })
 }
 
+/// As in Kafka, the client's time-out counts only when it waits for all replicas. However short it is, uploads get their time:
+/// one that is given up takes with it what other producers have sent after it.
+fn patience(began: Instant, acks: i16, timeout_ms: i32) -> Patience {
+    let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+    let store_by = began + timeout.max(STORE_PATIENCE_MIN);
+    let answer_by = if acks == -1 { began + timeout } else { store_by };
+    Patience { answer_by, store_by }
+}
+
 async fn enter_all(
     agent: &Arc<Agent>,
     context: &RequestContext,
     partitions: Vec<ProducePartition>,
     budget: Option<OwnedSemaphorePermit>,
-    expires: Instant,
+    patience: Patience,
 ) -> (Vec<Slot>, Arc<Acks>) {
     let budget = budget.map(Arc::new);
     let mut slots = Vec::with_capacity(partitions.len());
@@ -110,7 +122,7 @@ async fn enter_all(
             Err(refusal) => slots.push(Slot::refused(&partition, refusal)),
         }
     }
-    let acks = Acks::new(valid.len(), expires);
+    let acks = Acks::new(valid.len(), patience);
     for (slot, (at, batch)) in valid.into_iter().enumerate() {
         let ack = Acks::ack(&acks, slot);
         let entering = Entering {
