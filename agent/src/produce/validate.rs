@@ -1,6 +1,7 @@
 //! From the record bytes of a produce request to a batch that may enter the write-ahead buffer.
 //!
-//! Owns: the checks that need the topic's settings; broker-side compression and timestamps, as Kafka does them.
+//! Owns: the checks that need the topic's settings; broker-side compression and timestamps, as Kafka does them. Records are
+//! read where they lie open, or where the topic's settings need it; a batch is not unpacked only to be looked at.
 //! Does not own: the format's own checks (`esker_kafka::records`), order (`sequencer`).
 //!
 //! Invariants: MEM-1 (a batch is decompressed only under `esker.max.decompressed.bytes`).
@@ -15,6 +16,9 @@ use esker_segment::id::{ProducerEpoch, ProducerId, Sequence, Timestamp};
 use esker_segment::index::{BatchMeta, ProducerStamp};
 
 use crate::settings::{TimestampType, TopicCompression, TopicSettings};
+
+/// The shortest record: seven fields of one byte each.
+const RECORD_BYTES_MIN: usize = 7;
 
 /// A batch that may enter.
 #[derive(Clone, Debug)]
@@ -85,12 +89,15 @@ pub fn validate(records: Option<&Bytes>, rules: &Rules) -> Result<Valid, Refusal
             "transactions are not built yet",
         ));
     }
-    if rules.topic.cleanup.compacts() {
-        require_keys(&batch, rules)?;
+    let found = batch.header().compression()?;
+    let codec = stored_codec(rules.topic.compression, found);
+    if rules.topic.cleanup.compacts() || (found == Compression::None && codec.is_none()) {
+        check_records(&batch, rules)?;
     }
-    if let Some(codec) = stored_codec(rules.topic.compression, batch.header().compression()?) {
+    if let Some(codec) = codec {
         batch = recompress(&batch, codec, rules)?;
     }
+    check_count(batch.header(), rules)?;
     let mut log_append_time_ms = -1;
     if rules.topic.timestamp_type == TimestampType::LogAppendTime {
         log_append_time_ms = rules.now_ms;
@@ -117,13 +124,25 @@ fn stored_codec(wanted: TopicCompression, found: Compression) -> Option<Codec> {
     (wanted != found).then(|| Codec::from(wanted))
 }
 
-fn require_keys(batch: &Batch, rules: &Rules) -> Result<(), Refusal> {
+/// Records that are not unpacked are at least not more than could ever be: each takes an offset.
+fn check_count(header: &BatchHeader, rules: &Rules) -> Result<(), Refusal> {
+    let count = usize::try_from(header.count).unwrap_or(usize::MAX);
+    if count <= rules.decompressed_bytes_max / RECORD_BYTES_MIN {
+        return Ok(());
+    }
+    let message = format!("{count} records are more than esker.max.decompressed.bytes can hold");
+    Err(Refusal::new(ErrorCode::CorruptMessage, message))
+}
+
+/// Reads every record: a batch whose header or records lie would stop every consumer that meets it.
+fn check_records(batch: &Batch, rules: &Rules) -> Result<(), Refusal> {
     const NO_KEY: &str = "Compacted topic cannot accept message without key";
+    let keyed = rules.topic.cleanup.compacts();
     let mut blamed = Vec::new();
     let mut reader = RecordReader::new(batch, rules.decompressed_bytes_max)?;
     let mut index = 0;
     while let Some(record) = reader.next_record()? {
-        if record.key.is_none() {
+        if keyed && record.key.is_none() {
             blamed.push((index, NO_KEY));
         }
         index += 1;
