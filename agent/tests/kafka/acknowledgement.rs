@@ -130,3 +130,24 @@ async fn fetch_behind_a_produce_sees_it() {
         .await;
     assert_eq!(values_of(&only_fetched(response)), [(0, "a".to_owned())]);
 }
+
+#[tokio::test]
+async fn time_out_counts_for_acks_of_all_only_and_loses_nothing() {
+    // After the first flush the next one takes a while.
+    let settings = [("esker.flush.age", "300ms"), ("esker.flush.min.interval", "300ms")];
+    let broker = Broker::with(&settings).await;
+    let mut client = broker.connect().await;
+    let topic = client.create("t", 1, &[]).await;
+    let produce_by = |acks, timeout_ms| ProduceRequest {
+        timeout_ms,
+        ..produce_with(acks, &topic, "a")
+    };
+    let first = only_produced(client.call(PRODUCE, &produce_by(1, 0)).await);
+    assert_eq!((first.error_code, first.base_offset), (0, 0));
+    let impatient = only_produced(client.call(PRODUCE, &produce_by(-1, 1)).await);
+    assert_eq!(code(impatient.error_code), ErrorCode::RequestTimedOut);
+    for (base, timeout_ms) in [(2, 0), (3, -1)] {
+        let answer = only_produced(client.call(PRODUCE, &produce_by(1, timeout_ms)).await);
+        assert_eq!((code(answer.error_code), answer.base_offset), (ErrorCode::None, base));
+    }
+}

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use esker_kafka::messages::produce_response::PartitionProduceResponse;
-use esker_kafka::records::{Batch, BatchBuilder, Codec, Compression};
+use esker_kafka::records::{Batch, BatchBuilder, BatchError, Codec, Compression};
 use esker_kafka::{ApiKey, ErrorCode, Writer};
 
 use crate::batches::{CODECS, batch, compressed, filled, keyed, tampered, values_of};
@@ -127,39 +127,88 @@ async fn damaged_and_forbidden_batches_are_refused() {
     assert_eq!(c.store(&topic, 0, &good).await, 0);
 }
 
-/// A batch whose header says that it has more records than it has, with a CRC that is right.
-fn overcounted(codec: Compression, count: i32) -> Batch {
+/// The same batch with a CRC that is right.
+fn resealed(bytes: &Bytes) -> Bytes {
+    let batch = Batch::parse(bytes).unwrap();
+    let Err(BatchError::Crc { computed, .. }) = batch.verify_crc() else {
+        panic!("nothing was changed");
+    };
+    let mut header = *batch.header();
+    header.crc = computed;
+    batch.with_header(header).bytes().clone()
+}
+
+/// A batch whose header says that it has more records than it has.
+fn overcounted(codec: Compression, count: i32) -> Bytes {
     let honest = compressed(codec, &["only one"]);
     let mut header = *honest.header();
     (header.count, header.last_offset_delta) = (count, count - 1);
-    let unsigned = honest.with_header(header);
-    let crc = unsigned.verify_crc().map_or_else(
-        |error| match error {
-            esker_kafka::records::BatchError::Crc { computed, .. } => computed,
-            other => panic!("{other}"),
-        },
-        |()| header.crc,
-    );
-    header.crc = crc;
-    honest.with_header(header)
+    resealed(honest.with_header(header).bytes())
 }
 
 #[tokio::test]
 async fn trap_11_record_counts_are_not_believed_where_records_are_read() {
     let broker = Broker::start().await;
     let mut client = broker.connect().await;
-    for (name, config) in [
-        ("keys", ("cleanup.policy", "compact")),
-        ("codec", ("compression.type", "lz4")),
+    for (name, config, codecs) in [
+        ("keys", ("cleanup.policy", "compact"), CODECS.as_slice()),
+        (
+            "codec",
+            ("compression.type", "lz4"),
+            &[Compression::None, Compression::Gzip],
+        ),
+        ("plain", ("cleanup.policy", "delete"), &[Compression::None]),
     ] {
         let topic = client.create(name, 1, &[config]).await;
-        for codec in [Compression::None, Compression::Gzip] {
+        for codec in codecs {
             for count in [2, 1_000_000, i32::MAX] {
-                let lie = overcounted(codec, count).bytes().clone();
+                let lie = overcounted(*codec, count);
                 is_refused(&mut client, &topic, lie, ErrorCode::CorruptMessage).await;
             }
         }
     }
+}
+
+#[tokio::test]
+async fn trap_11_packed_batches_take_no_more_offsets_than_could_be_unpacked() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let topic = client.create("t", 1, &[]).await;
+    for codec in &CODECS[1..] {
+        for count in [10_000_000, i32::MAX] {
+            let lie = overcounted(*codec, count);
+            is_refused(&mut client, &topic, lie, ErrorCode::CorruptMessage).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn trap_11_lengths_within_records_are_not_believed() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let topic = client.create("t", 1, &[]).await;
+    let good = keyed(Compression::None, &[Some("key")]);
+    // The body: length, attributes, timestamp and offset deltas, length of the key, key, length of the value, value, headers.
+    let (length, key, value, headers) = (61, 65, 69, 71);
+    assert_eq!(good.bytes()[key + 1..value], *b"key");
+    assert_eq!(good.bytes().len(), headers + 1);
+    for (position, lie) in [
+        (length, 0x7e),
+        (length, 0x01),
+        (length, 0x02),
+        (length, 0xff),
+        (key, 0x7e),
+        (key, 0x04),
+        (value, 0x7e),
+        (value, 0x00),
+        (headers, 0x01),
+        (headers, 0x02),
+        (headers, 0x7e),
+    ] {
+        let changed = resealed(&tampered(&good, position, &[lie]));
+        is_refused(&mut client, &topic, changed, ErrorCode::CorruptMessage).await;
+    }
+    assert_eq!(client.store(&topic, 0, &good).await, 0);
 }
 
 #[tokio::test]
