@@ -83,6 +83,8 @@ impl Faults {
             late: chance,
             late_max: Duration::from_millis(3_000),
             read_fails: chance,
+            lease_early: Chance(chance.0 / 4),
+            lease_late: chance,
             watch_loses: chance,
             watch_repeats: chance,
             watch_reorders: chance,
