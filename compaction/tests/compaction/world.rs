@@ -105,27 +105,12 @@ impl World {
 
     /// A node that sees the stores through something else.
     pub(crate) async fn node_on(&self, cluster: Cluster, objects: NamedObjects) -> Node {
-        Node::start(cluster, objects).await
+        Node::start(cluster, objects, 1 << 20).await
     }
 
     /// Compaction as part of a node.
     pub(crate) fn compaction(&self, node: &Node, settings: Settings) -> Compaction {
-        let (now, policies) = (Arc::clone(&self.now), Arc::clone(&self.policies));
-        let policies = move |topic: TopicId| policies.lock().unwrap().get(&topic).copied().unwrap_or_default();
-        let random = AtomicU64::new(7);
-        Compaction::new(
-            Parts {
-                cluster: node.access.cluster.clone(),
-                log: node.log.clone(),
-                replica: Arc::clone(&node.replica),
-                merged: node.merged.clone(),
-                access: Arc::clone(&node.access) as Arc<dyn LogAccess>,
-                policies: Arc::new(policies) as Arc<dyn TopicPolicies>,
-                clock: Arc::new(move || Timestamp(now.load(Ordering::SeqCst))),
-                random: Arc::new(move || u128::from(random.fetch_add(0x9e37_79b9, Ordering::SeqCst))),
-            },
-            settings,
-        )
+        node.compaction(&self.policies, &self.now, settings)
     }
 
     pub(crate) fn set_policy(&self, topic: TopicId, policy: TopicPolicy) {
@@ -418,13 +403,12 @@ impl LogSink for Sink {
 }
 
 impl Node {
-    async fn start(cluster: Cluster, objects: NamedObjects) -> Self {
+    /// Starts it; `decoded_bytes_max` is for pages and indexes.
+    pub(crate) async fn start(cluster: Cluster, objects: NamedObjects, decoded_bytes_max: usize) -> Self {
         let replica = Arc::new(Replica::new());
         let merged = MergedReader::new(
             objects.clone(),
-            MergedSettings {
-                decoded_bytes_max: 1 << 20,
-            },
+            MergedSettings { decoded_bytes_max },
         );
         let sink = Sink {
             replica: Arc::clone(&replica),
@@ -474,6 +458,26 @@ impl Node {
             node.access.commit(entries).await.unwrap();
         }
         node
+    }
+
+    /// Compaction as part of this process.
+    pub(crate) fn compaction(&self, policies: &Policies, now: &Arc<AtomicI64>, settings: Settings) -> Compaction {
+        let (now, policies) = (Arc::clone(now), Arc::clone(policies));
+        let policies = move |topic: TopicId| policies.lock().unwrap().get(&topic).copied().unwrap_or_default();
+        let random = AtomicU64::new(7);
+        Compaction::new(
+            Parts {
+                cluster: self.access.cluster.clone(),
+                log: self.log.clone(),
+                replica: Arc::clone(&self.replica),
+                merged: self.merged.clone(),
+                access: Arc::clone(&self.access) as Arc<dyn LogAccess>,
+                policies: Arc::new(policies) as Arc<dyn TopicPolicies>,
+                clock: Arc::new(move || Timestamp(now.load(Ordering::SeqCst))),
+                random: Arc::new(move || u128::from(random.fetch_add(0x9e37_79b9, Ordering::SeqCst))),
+            },
+            settings,
+        )
     }
 
     /// Its fold stands still from now on.
