@@ -134,7 +134,7 @@ async fn fetch_behind_a_produce_sees_it() {
 #[tokio::test]
 async fn time_out_counts_for_acks_of_all_only_and_loses_nothing() {
     // After the first flush the next one takes a while.
-    let settings = [("esker.flush.age", "300ms"), ("esker.flush.min.interval", "300ms")];
+    let settings = [("esker.flush.age", "1s"), ("esker.flush.min.interval", "1s")];
     let broker = Broker::with(&settings).await;
     let mut client = broker.connect().await;
     let topic = client.create("t", 1, &[]).await;

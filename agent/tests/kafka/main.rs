@@ -7,6 +7,7 @@
 mod batches;
 mod broker;
 mod client;
+mod compatibility_page;
 mod requests;
 
 mod acknowledgement;
