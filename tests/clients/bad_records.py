@@ -239,6 +239,20 @@ def pipeline(connection, topic, batches, offset):
 
 
 @case(own_broker=True)
+def impatient_producers(context):
+    """Time-outs of 0, -1 and 1 ms: whatever becomes of these requests (stored, or REQUEST_TIMED_OUT), nobody else's record fails with them."""
+    bootstrap, topic = new_topic(context)
+    codes, deadline = {}, time.monotonic() + 4
+    with undisturbed(context, context.shared(**SETTINGS)), wire.Connection(bootstrap, source=ELSEWHERE) as connection:
+        while time.monotonic() < deadline:
+            for timeout_ms in (0, -1, 1, -2**31):
+                code = connection.produce({topic: {0: wire.batch(b"hurry")}}, timeout_ms=timeout_ms)[topic, 0][0]
+                codes[code] = codes.get(code, 0) + 1
+    check(set(codes) <= {0, wire.REQUEST_TIMED_OUT, wire.STORAGE_ERROR}, f"errors by number: {codes}")
+    context.note(f"errors {codes}")
+
+
+@case(own_broker=True)
 def illegal_topic_names(context):
     """INVALID_TOPIC_EXCEPTION, by Metadata and CreateTopics alike; nothing is created; produce and fetch deny them too."""
     bootstrap, topic = new_topic(context)

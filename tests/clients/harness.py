@@ -107,6 +107,7 @@ class Shared:
 
     def __init__(self):
         self.module, self.settings, self.broker = None, None, None
+        self.keep = False  # set when a case failed: its log may tell why
 
     def get(self, binary, settings):
         if self.broker is not None and (settings != self.settings or not self.broker.alive()):
@@ -123,7 +124,7 @@ class Shared:
     def enter(self, module):
         """Called before each case. Returns what went wrong with the previous module's broker."""
         wrong = self.close() if module != self.module else []
-        self.module = module
+        self.module, self.keep = module, False if module != self.module else self.keep
         return wrong
 
     def close(self):
@@ -136,6 +137,6 @@ class Shared:
         except Exception as error:  # reported by the runner as a failed case
             wrong.append(str(error))
         wrong += [f"panic: {line}" for line in broker.panics()]
-        if not wrong:
+        if not wrong and not self.keep:
             shutil.rmtree(broker.log.parent, ignore_errors=True)
         return wrong
