@@ -246,6 +246,14 @@ impl Fold {
         })
     }
 
+    /// Whether a producer that is unknown in a partition may begin there with any sequence, because its state may have been
+    /// forgotten. Otherwise its first batch must begin at 0, and one that does not has overtaken it.
+    #[must_use]
+    pub fn may_begin_anywhere(&self, at: TopicPartition, id: ProducerId) -> bool {
+        let topic = self.topics.by_id.get(&at.topic);
+        topic.is_some_and(|topic| self.producers.may_begin_anywhere(id, topic.deletion_before))
+    }
+
     /// All producers of a partition, by id. It walks all windows: for DescribeProducers only.
     #[must_use]
     pub fn producers(&self, at: TopicPartition) -> Vec<ProducerView> {

@@ -57,12 +57,21 @@ fn producers(world: &World, kind: &str, words: &Words<'_>) -> Vec<String> {
     match kind {
         "producer" => {
             let at = partition(&world.names, words.first());
-            let producer = fold.producer(at, ProducerId(words.number("pid").expect("pid=")));
-            one(producer.map(|producer| {
-                let (epoch, next, touched) = (producer.epoch, producer.next_sequence, producer.touched);
-                let open = producer.open_from.map_or("none".into(), |open| open.to_string());
-                format!("epoch={epoch} next={next} touched={touched} open={open}")
-            }))
+            let id = ProducerId(words.number("pid").expect("pid="));
+            let Some(producer) = fold.producer(at, id) else {
+                let anywhere = fold.may_begin_anywhere(at, id);
+                return vec![
+                    if anywhere {
+                        "unknown, begins anywhere"
+                    } else {
+                        "unknown, begins at 0"
+                    }
+                    .into(),
+                ];
+            };
+            let (epoch, next, touched) = (producer.epoch, producer.next_sequence, producer.touched);
+            let open = producer.open_from.map_or("none".into(), |open| open.to_string());
+            vec![format!("epoch={epoch} next={next} touched={touched} open={open}")]
         }
         "windows" => vec![fold.producer_windows().to_string()],
         _ => list(fold.open_transactions().map(|open| {
