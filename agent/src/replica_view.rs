@@ -8,7 +8,7 @@ use std::sync::Arc;
 use esker_metadata::replica::Replica;
 use esker_model::AbortedTxn;
 use esker_model::unmerged::{Location, Source};
-use esker_segment::id::{Offset, Timestamp, TopicPartition};
+use esker_segment::id::{Offset, Sequence, Timestamp, TopicPartition};
 use esker_segment::index::ProducerStamp;
 use esker_segment::name::ObjectName;
 
@@ -138,12 +138,18 @@ impl View {
     /// What the fold would accept next of a producer.
     #[must_use]
     pub fn expected(&self, stamp: ProducerStamp, at: TopicPartition) -> Expected {
-        match self.replica.fold().producer(at, stamp.id) {
+        let fold = self.replica.fold();
+        match fold.producer(at, stamp.id) {
             Some(producer) => Expected::Next {
                 epoch: producer.epoch,
                 sequence: producer.next_sequence,
             },
-            None => Expected::Anything,
+            None if fold.may_begin_anywhere(at, stamp.id) || stamp.id >= fold.next_producer_id() => Expected::Anything,
+            // Its first batch begins at 0; one that does not has overtaken it.
+            None => Expected::Next {
+                epoch: stamp.epoch,
+                sequence: Sequence(0),
+            },
         }
     }
 }
