@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use esker_segment::manifest::{ManifestPage, ManifestRoot, ManifestSlice, MergedObject, PageRef};
 use esker_segment::name::ObjectName;
 
+#[cfg(test)]
+mod tests;
+
 /// A slice that a round has made. The position of its object on the page is filled in when there is a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewSlice {
