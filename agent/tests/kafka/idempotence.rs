@@ -169,6 +169,29 @@ async fn batches_that_overtook_each_other_are_put_in_order() {
 }
 
 #[tokio::test]
+async fn first_batches_that_overtook_each_other_are_put_in_order() {
+    let broker = Broker::with(&[LONG_WAIT]).await;
+    let (mut one, mut two) = (broker.connect().await, broker.connect().await);
+    let topic = one.create("t", 1, &[]).await;
+    let id = one.producer_id().await;
+    two.send(PRODUCE, &produce(&topic, 0, &sequenced(id, 0, 1, 1))).await;
+    let nothing = tokio::time::timeout(Duration::from_millis(100), two.receive_raw()).await;
+    assert!(nothing.is_err(), "it waits");
+    assert_eq!(one.store(&topic, 0, &sequenced(id, 0, 0, 1)).await, 0);
+    let late = only_produced(two.receive::<ProduceRequest>(PRODUCE).await.1);
+    assert_eq!((code(late.error_code), late.base_offset), (ErrorCode::None, 1));
+}
+
+#[tokio::test]
+async fn invented_producer_ids_are_not_waited_for() {
+    let broker = Broker::with(&[LONG_WAIT]).await;
+    let mut client = broker.connect().await;
+    let topic = client.create("t", 1, &[]).await;
+    let refused = client.produce(&topic, 0, &sequenced(1 << 40, 0, 5, 1)).await;
+    assert_eq!(code(refused.error_code), ErrorCode::InvalidProducerIdMapping);
+}
+
+#[tokio::test]
 async fn new_epoch_begins_at_zero_and_fences_the_old_one() {
     let broker = Broker::with(&[SHORT_WAIT]).await;
     let mut client = broker.connect().await;
