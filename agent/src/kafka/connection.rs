@@ -33,6 +33,8 @@ const FRAME_ALLOCATION_FIRST: usize = 16 * 1024;
 const WRITE_CHUNKS_MAX: usize = 64;
 /// A frame that has begun must be complete by then, plus one second per [`BODY_RATE_MIN`] bytes.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a frame waits for memory. Producers that are slowed down wait as long as their own time-out is by default.
+const BUDGET_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Least rate at which a frame's body must arrive, bytes per second.
 const BODY_RATE_MIN: usize = 64 * 1024;
 /// The first byte of a connection must arrive by then.
@@ -223,20 +225,20 @@ async fn read_frame<R: AsyncRead + Unpin>(
         .ok()
         .filter(|length| *length <= limits.request_bytes_max)
         .ok_or_else(|| CloseConnection(format!("frame of {length} bytes refused")))?;
-    let permits = u32::try_from(length).map_err(|_| CloseConnection("frame too large".into()))?;
-    let permit = Arc::clone(budget)
-        .acquire_many_owned(permits)
-        .await
-        .map_err(|_| CloseConnection("shutting down".into()))?;
     buffer.advance(4);
     let seconds = u64::try_from(length / BODY_RATE_MIN).unwrap_or(u64::MAX);
     let body_until = Instant::now() + BODY_DEADLINE + Duration::from_secs(seconds);
+    // Budget and memory follow the bytes that have come: at most four times as much. A length alone costs its sender's
+    // connection, nobody else.
+    let mut granted = length.min(FRAME_ALLOCATION_FIRST);
+    let mut permit = take_budget(budget, granted).await?;
     while buffer.len() < length {
-        if buffer.capacity() == buffer.len() {
-            // Memory follows the bytes that have come: at most four times as much.
-            let wanted = (length - buffer.len()).min(buffer.len().saturating_mul(3).max(FRAME_ALLOCATION_FIRST));
-            buffer.reserve(wanted);
+        if buffer.len() >= granted {
+            let more = (length - granted).min(granted.saturating_mul(3));
+            permit.merge(take_budget(budget, more).await?);
+            granted += more;
         }
+        buffer.reserve(granted - buffer.len());
         if read_some(read, buffer, body_until).await? == 0 {
             return Err(CloseConnection("closed inside a frame".into()));
         }
@@ -246,6 +248,17 @@ async fn read_frame<R: AsyncRead + Unpin>(
         bytes,
         budget: Some(permit),
     }))
+}
+
+/// Takes a share of the byte budget. Frames that are half read may hold it all and wait for each other; those that wait
+/// longest are let go.
+async fn take_budget(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, CloseConnection> {
+    let permits = u32::try_from(bytes).map_err(|_| CloseConnection("frame too large".into()))?;
+    match tokio::time::timeout(BUDGET_WAIT_MAX, Arc::clone(budget).acquire_many_owned(permits)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(_)) => Err(CloseConnection("shutting down".into())),
+        Err(_) => Err(CloseConnection("no memory for the frame (esker.buffer.bytes)".into())),
+    }
 }
 
 async fn read_some<R: AsyncRead + Unpin>(

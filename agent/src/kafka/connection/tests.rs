@@ -198,3 +198,26 @@ async fn silent_and_stalled_peers_are_let_go() {
     stalled.ended.await.unwrap();
     assert_eq!(stalled.budget.available_permits(), 10_000);
 }
+
+#[tokio::test]
+async fn promised_length_takes_no_budget_from_others() {
+    let mut liar = serve(100_000_000, 1_000_000);
+    liar.client.write_all(&100_000_000_u32.to_be_bytes()).await.unwrap();
+    liar.client.write_all(b"1234").await.unwrap();
+    while liar.budget.available_permits() == 1_000_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(liar.budget.available_permits() >= 1_000_000 - FRAME_ALLOCATION_FIRST);
+}
+
+#[tokio::test]
+async fn large_frame_arrives_whole_and_takes_its_budget() {
+    let mut served = serve(1_000_000, 1_000_000);
+    let body = [b"p".as_slice(), &[7; 499_999]].concat();
+    served.send(&body).await;
+    served.accepted(1).await;
+    assert_eq!(served.budget.available_permits(), 500_000);
+    served.echo.held.lock().unwrap().remove(0).send(()).unwrap();
+    assert_eq!(served.receive().await, body);
+    assert_eq!(served.budget.available_permits(), 1_000_000);
+}

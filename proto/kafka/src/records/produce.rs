@@ -35,7 +35,6 @@ pub fn validate_produce_batch(
     if batch.bytes().len() != records.len() {
         return Err(InvalidRecord::NotOneBatch.into());
     }
-    check_header(batch.header(), produce_version)?;
     let bytes = batch.bytes().len();
     if bytes > limits.batch_bytes_max {
         return Err(BatchError::TooLarge {
@@ -43,7 +42,9 @@ pub fn validate_produce_batch(
             limit: limits.batch_bytes_max,
         });
     }
+    // Before any field is believed that the CRC covers.
     batch.verify_crc()?;
+    check_header(batch.header(), produce_version)?;
     Ok(batch)
 }
 
