@@ -4,6 +4,8 @@
 //! `cargo run --release -p esker-compaction --example hour [SEGMENTS [PARTITIONS]]`; 720,000 segments by default, about four
 //! minutes. Stores are on disk without syncs; time is tokio's and moves 5 ms with each flush.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "an example may panic and print")]
+
 #[path = "../tests/compaction/world.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod world;
@@ -31,7 +33,9 @@ const FLUSHES_PER_MINUTE: u64 = 200 * 60;
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() {
-    let mut arguments = std::env::args().skip(1).map(|text| text.parse::<u64>().expect("a number"));
+    let mut arguments = std::env::args()
+        .skip(1)
+        .map(|text| text.parse::<u64>().expect("a number"));
     let segments = arguments.next().unwrap_or(60 * FLUSHES_PER_MINUTE);
     let partitions = u32::try_from(arguments.next().unwrap_or(12)).expect("a number of partitions");
     let dir = tempfile::tempdir().unwrap();
@@ -46,7 +50,10 @@ async fn main() {
     // The last checkpoint, its merge, and the grace of what it left.
     tokio::time::sleep(Duration::from_secs(60)).await;
     let view = node.replica.fold().partition_total();
-    println!("produced and settled in {:.1} s, {view} partitions", begun.elapsed().as_secs_f64());
+    println!(
+        "produced and settled in {:.1} s, {view} partitions",
+        begun.elapsed().as_secs_f64()
+    );
     report(dir.path(), "at rest");
     stop.cancel();
     working.await.unwrap();
@@ -73,7 +80,9 @@ async fn produce(node: &Node, topic: TopicId, partitions: u32, segments: u64, di
     for nth in 0..segments {
         let first = u32::try_from(nth * 3 % u64::from(partitions)).unwrap();
         let partition = |step: u32| at(topic, (first + step) % partitions);
-        let batches: Vec<_> = (0..3.min(partitions)).map(|step| (partition(step), batch.clone())).collect();
+        let batches: Vec<_> = (0..3.min(partitions))
+            .map(|step| (partition(step), batch.clone()))
+            .collect();
         let (_, entry, _) = node.upload(&batches).await;
         node.access.commit(vec![Entry::Segment(entry)]).await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -92,7 +101,11 @@ fn batch() -> Batch {
 fn report(dir: &Path, when: &str) {
     let (objects, bytes) = size(&dir.join("objects"));
     let (_, metadata) = size(&dir.join("metadata"));
-    println!("{when}: {objects} objects of {} KiB, metadata {} KiB", bytes >> 10, metadata >> 10);
+    println!(
+        "{when}: {objects} objects of {} KiB, metadata {} KiB",
+        bytes >> 10,
+        metadata >> 10
+    );
 }
 
 /// Files below a directory and their bytes.
@@ -135,7 +148,10 @@ async fn restart(dir: &Path) {
     drop(node);
 }
 
-#[expect(clippy::disallowed_methods, reason = "tokio's clock stands still while this one measures")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tokio's clock stands still while this one measures"
+)]
 fn now() -> Instant {
     Instant::now()
 }

@@ -191,8 +191,19 @@ impl<'a> Input<'a> {
         let from = usize::try_from(position - self.window_start).expect("within the window");
         let to = from + usize::try_from(length).expect("within the window");
         let data = self.window.slice(from..to);
-        let checked: Result<(), FormatError> = check_batch(&data, &batch.meta);
+        let checked = check_batch(&data, &batch.meta).and_then(|()| check_base(&data, batch.base));
         checked.map_err(|why| RoundError::Object { name: self.name, why })?;
         Ok((batch, data))
+    }
+}
+
+/// The base offset of a merged batch is in its bytes, and outside its CRC.
+fn check_base(batch: &[u8], base: Offset) -> Result<(), FormatError> {
+    if batch.starts_with(&base.0.to_be_bytes()) {
+        Ok(())
+    } else {
+        Err(FormatError::Invalid {
+            what: "base offset of merged batch",
+        })
     }
 }

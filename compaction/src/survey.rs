@@ -31,7 +31,8 @@ pub struct Found {
 
 /// Position in the pages of one level.
 struct Cursor {
-    pages: std::vec::IntoIter<PageRef>,
+    pages: Vec<PageRef>,
+    next_page: usize,
     current: Option<(PageRef, Arc<ManifestPage>)>,
     next: usize,
 }
@@ -44,10 +45,11 @@ impl Cursor {
             .as_ref()
             .is_none_or(|(_, page)| self.next >= page.slices.len())
         {
-            let Some(page) = self.pages.next() else {
+            let Some(page) = self.pages.get(self.next_page).copied() else {
                 self.current = None;
                 return Ok(());
             };
+            self.next_page += 1;
             let read = manifests.page(&page).await?;
             (self.current, self.next) = (Some((page, read)), 0);
         }
@@ -89,7 +91,8 @@ pub async fn walk(
         .pages
         .chunk_by(|one, next| one.level == next.level)
         .map(|level| Cursor {
-            pages: level.to_vec().into_iter(),
+            pages: level.to_vec(),
+            next_page: 0,
             current: None,
             next: 0,
         })

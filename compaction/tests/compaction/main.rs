@@ -1,5 +1,7 @@
 //! Compaction over simulated stores: what was stored stays readable, whatever is merged, killed or collected.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should panic, its helpers included")]
+
 mod checkpoints;
 mod damage;
 mod fuse;

@@ -45,12 +45,10 @@ async fn race(seed: u64, rough: bool) {
     settings.merge.chunk_bytes_max = 600;
     let mut compactions = [world.compaction(&one, settings), world.compaction(&two, settings)];
     let (metadata, bucket) = (world.metadata.clone(), world.bucket.clone());
-    if rough {
-        bucket.set_faults(BucketFaults {
-            latency: rough_bucket().latency,
-            ..BucketFaults::NONE
-        });
-    }
+    let only_slow = BucketFaults {
+        latency: rough_bucket().latency,
+        ..BucketFaults::NONE
+    };
     let work = compactions.iter_mut().map(|compaction| async {
         loop {
             compaction.cycle().await;
@@ -63,10 +61,7 @@ async fn race(seed: u64, rough: bool) {
             // The writer has no retries of its own: it writes while all is well.
             if !rough || round % 4 == 0 {
                 metadata.set_faults(calm());
-                bucket.set_faults(BucketFaults {
-                    latency: rough_bucket().latency,
-                    ..BucketFaults::NONE
-                });
+                bucket.set_faults(only_slow.clone());
                 let mut batches = vec![(at(kept, round % 3), 1, 300), (at(limited, 0), 2, 300)];
                 if round < 20 {
                     batches.push((at(gone, 0), 1, 300));

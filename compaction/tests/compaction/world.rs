@@ -406,10 +406,7 @@ impl Node {
     /// Starts it; `decoded_bytes_max` is for pages and indexes.
     pub(crate) async fn start(cluster: Cluster, objects: NamedObjects, decoded_bytes_max: usize) -> Self {
         let replica = Arc::new(Replica::new());
-        let merged = MergedReader::new(
-            objects.clone(),
-            MergedSettings { decoded_bytes_max },
-        );
+        let merged = MergedReader::new(objects.clone(), MergedSettings { decoded_bytes_max });
         let sink = Sink {
             replica: Arc::clone(&replica),
             merged: merged.clone(),

@@ -83,22 +83,14 @@ impl Bench {
         self.pages.iter_mut().find(|page| page.level == level).unwrap()
     }
 
-    fn add(
-        &mut self,
-        level: u8,
-        at: TopicPartition,
-        start: i64,
-        end: i64,
-        object: MergedObject,
-        position: u64,
-        of: &[Sketch],
-    ) {
+    fn add(&mut self, level: u8, at: TopicPartition, bounds: (i64, i64), object: (MergedObject, u64), of: &[Sketch]) {
+        let (object, position) = object;
         let page = self.page(level);
         page.objects.push(object);
         page.slices.push(ManifestSlice {
             at,
-            start: Offset(start),
-            end: Offset(end),
+            start: Offset(bounds.0),
+            end: Offset(bounds.1),
             object: u32::try_from(page.objects.len() - 1).unwrap(),
             position,
             bytes: 100 * u64::try_from(of.len()).unwrap(),
@@ -144,7 +136,7 @@ impl Bench {
             content_hash: segment.content_hash,
         };
         self.objects.create(&name, segment.chunks).await.unwrap();
-        self.add(level, at, bounds.0, bounds.1, object, segment.positions[0], of);
+        self.add(level, at, bounds, (object, segment.positions[0]), of);
         name
     }
 
@@ -335,10 +327,8 @@ async fn a_fresh_segment_in_a_manifest_is_served_with_the_epoch_of_its_incarnati
     bench.add(
         0,
         AT,
-        50,
-        57,
-        object,
-        SEGMENT_HEADER_BYTES + 200,
+        (50, 57),
+        (object, SEGMENT_HEADER_BYTES + 200),
         &[(3, 5, false), (4, 5, false)],
     );
     let reader = bench.reader().await;
