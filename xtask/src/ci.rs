@@ -77,6 +77,12 @@ const STEPS: &[Step] = &[
         needs: None,
     },
     Step {
+        name: "judge",
+        about: "the codec against Kafka's own classes",
+        commands: &[&["proto/kafka/judge/run"]],
+        needs: None,
+    },
+    Step {
         name: "release",
         about: "the binary as it ships",
         commands: &[&["cargo", "build", "--locked", "--release", "--package", "esker"]],
