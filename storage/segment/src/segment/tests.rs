@@ -47,6 +47,7 @@ fn at(topic: u128, partition: u32) -> TopicPartition {
 /// A record batch with a right CRC whose other bytes are `fill`.
 fn batch(bytes: usize, fill: u8) -> (BatchMeta, Bytes) {
     let mut data = vec![fill; bytes];
+    data[8..12].copy_from_slice(&u32::try_from(bytes - 12).unwrap().to_be_bytes());
     data[16] = 2;
     let crc = crc32c(&data[21..]);
     data[17..21].copy_from_slice(&crc.to_be_bytes());
@@ -131,9 +132,13 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     let (segment, _) = built(&[(at(2, 0), 80), (at(1, 1), 61), (at(2, 0), 70)]);
     let object = segment.chunks.concat();
     let (_, tail) = check_segment(&object).unwrap();
-    // Base offset, length and leader epoch of a batch (its first 16 bytes) are patched when served; the index has the length.
+    // Base offset and leader epoch of a batch are patched when served.
     let starts: Vec<_> = tail.index.batches().iter().map(|(position, _)| *position).collect();
-    let patched = |at: usize| starts.iter().any(|&start| (start..start + 16).contains(&(at as u64)));
+    let patched = |at: usize| {
+        starts
+            .iter()
+            .any(|&start| (start..start + 8).contains(&(at as u64)) || (start + 12..start + 16).contains(&(at as u64)))
+    };
     for position in (0..object.len()).filter(|&at| !patched(at)) {
         for bit in 0..8 {
             let mut damaged = object.clone();
@@ -306,7 +311,8 @@ fn a_batch_that_is_not_the_one_in_the_index_is_noticed() {
     let (other, _) = batch(100, 2);
     assert!(matches!(check_batch(&data, &other), Err(FormatError::Checksum { .. })));
     let mut patched = data.to_vec();
-    patched[..16].fill(0xff);
+    patched[..8].fill(0xff);
+    patched[12..16].fill(0xff);
     assert_eq!(
         check_batch(&patched, &meta),
         Ok(()),
@@ -314,4 +320,8 @@ fn a_batch_that_is_not_the_one_in_the_index_is_noticed() {
     );
     patched[16] = 1;
     assert!(check_batch(&patched, &meta).is_err());
+    // Found by simulation: a merge took over a batch whose length field was damaged when it was read.
+    let mut longer = data.to_vec();
+    longer[8] = 4;
+    assert!(check_batch(&longer, &meta).is_err());
 }
