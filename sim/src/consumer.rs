@@ -19,6 +19,7 @@ use crate::history::History;
 use crate::host::Host;
 use crate::link::{Gone, Link};
 use crate::scenario::{PARTITIONS, TOPIC};
+use crate::trace::Trace;
 
 const FETCH_VERSION: i16 = 12;
 const LIST_VERSION: i16 = 7;
@@ -30,6 +31,7 @@ pub(crate) struct Consumer {
     pub(crate) host: Arc<Host>,
     pub(crate) history: Arc<History>,
     pub(crate) dice: Dice,
+    pub(crate) trace: Trace,
 }
 
 impl Consumer {
@@ -153,6 +155,9 @@ impl Consumer {
         };
         self.check_code(partition, known, found.error_code);
         if found.error_code != 0 {
+            let code = found.error_code;
+            self.trace
+                .note(format_args!("fetch of {partition}@{offset} answered {code}"));
             self.dice.pause_ms(10..100).await;
             return Ok(offset);
         }
@@ -177,11 +182,22 @@ impl Consumer {
             } else {
                 header.base_offset == next
             };
-            if !follows || batch.verify_crc().is_err() || header.last_offset() >= found.high_watermark {
-                let (base, last) = (header.base_offset, header.last_offset());
-                let what = format!("LOG-2: {partition}@{next} asked, {base} to {last} came, damaged or out of place");
-                self.history.violate(what);
+            let (base, last) = (header.base_offset, header.last_offset());
+            if !follows {
+                self.history
+                    .violate(format!("LOG-2: {partition}@{next} is next, {base} to {last} came"));
                 return next;
+            }
+            if let Err(error) = batch.verify_crc() {
+                self.history
+                    .violate(format!("LOG-1: {partition}@{base} came damaged: {error}"));
+                return next;
+            }
+            if last >= found.high_watermark {
+                let end = found.high_watermark;
+                self.history.violate(format!(
+                    "fetch of {partition}@{offset}: {last} came, above its own end {end}"
+                ));
             }
             let records = RecordReader::new(&batch, DECOMPRESSED_BYTES_MAX)
                 .into_iter()

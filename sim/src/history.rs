@@ -24,6 +24,14 @@ pub(crate) struct RecordId {
 }
 
 impl RecordId {
+    /// The record of the same producer and partition that comes so much later.
+    pub(crate) fn plus(self, nth: u32) -> Self {
+        Self {
+            number: self.number + nth,
+            ..self
+        }
+    }
+
     /// The value of the record: the id, and padding that depends on it.
     pub(crate) fn value(self) -> Vec<u8> {
         let mut value = Vec::with_capacity(64);
@@ -56,6 +64,8 @@ pub(crate) struct History {
 
 #[derive(Debug, Default)]
 struct State {
+    /// How often records were sent.
+    sent: BTreeMap<RecordId, u32>,
     /// Where records were acknowledged.
     acknowledged: BTreeMap<RecordId, i64>,
     /// What was read where.
@@ -79,14 +89,24 @@ impl History {
         self.lock().violations.push(what);
     }
 
+    /// A batch was sent, or is about to be.
+    pub(crate) fn on_sent(&self, first: RecordId, count: u32) {
+        let mut state = self.lock();
+        for nth in 0..count {
+            *state.sent.entry(first.plus(nth)).or_default() += 1;
+        }
+    }
+
+    /// How often a record was sent.
+    pub(crate) fn sent(&self, id: RecordId) -> u32 {
+        self.lock().sent.get(&id).copied().unwrap_or(0)
+    }
+
     /// A batch was acknowledged.
     pub(crate) fn on_acknowledged(&self, first: RecordId, count: u32, base: i64) {
         let mut state = self.lock();
         for nth in 0..count {
-            let id = RecordId {
-                number: first.number + nth,
-                ..first
-            };
+            let id = first.plus(nth);
             state.acknowledged.insert(id, base + i64::from(nth));
         }
         state.know_end(first.partition, base + i64::from(count));

@@ -35,29 +35,41 @@ pub enum Bug {
     PutDropped,
     /// An object is deleted that is still referred to (GC-1, LOG-3).
     ObjectDeleted,
+    /// An unknown outcome is taken for a failure, so that what may have been done is done again (IDM-1).
+    UnknownTakenForFailed,
+    /// Reads of the metadata store are not linearizable: they show what an earlier one showed (LOG-6).
+    ReadsStale,
     /// Nothing is known of a batch's producer, so duplicates are not seen (IDM-1).
     StampsDropped,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::AcknowledgesUnknown,
         Self::CommitLost,
         Self::ComparesSkipped,
         Self::PutDropped,
         Self::ObjectDeleted,
+        Self::UnknownTakenForFailed,
+        Self::ReadsStale,
         Self::StampsDropped,
     ];
 }
 
 /// The metadata store with the bug, if it is one of that store's.
 pub(crate) fn metadata(bug: Option<Bug>, inner: Arc<dyn MetadataStore>, dice: Dice) -> Arc<dyn MetadataStore> {
-    let Some(bug @ (Bug::CommitLost | Bug::ComparesSkipped)) = bug else {
-        return inner;
-    };
-    let dice = Mutex::new(dice);
-    Arc::new(BrokenMetadata { bug, inner, dice })
+    match bug {
+        Some(bug @ (Bug::CommitLost | Bug::ComparesSkipped | Bug::UnknownTakenForFailed | Bug::ReadsStale)) => {
+            Arc::new(BrokenMetadata {
+                bug,
+                inner,
+                dice: Mutex::new(dice),
+                shown: Mutex::default(),
+            })
+        }
+        _ => inner,
+    }
 }
 
 /// The bucket with the bug, if it is one of the bucket's.
@@ -86,6 +98,16 @@ struct BrokenMetadata {
     bug: Bug,
     inner: Arc<dyn MetadataStore>,
     dice: Mutex<Dice>,
+    /// What reads showed last.
+    shown: Mutex<Vec<(Vec<KeyRange>, Snapshot)>>,
+}
+
+impl BrokenMetadata {
+    fn shown(&self, ranges: &[KeyRange]) -> Option<Snapshot> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = shown.iter().find(|(of, _)| of == ranges);
+        found.map(|(_, snapshot)| snapshot.clone())
+    }
 }
 
 fn committed(txn: &Txn) -> Option<Bytes> {
@@ -100,7 +122,10 @@ impl MetadataStore for BrokenMetadata {
         if commit.is_some() && self.bug == Bug::ComparesSkipped {
             txn.compares.clear();
         }
-        let outcome = self.inner.txn(txn).await?;
+        let outcome = self.inner.txn(txn).await.map_err(|error| match error {
+            MetadataError::Unknown(why) if self.bug == Bug::UnknownTakenForFailed => MetadataError::Failed(why),
+            error => error,
+        })?;
         if let Some(key) = commit
             && self.bug == Bug::CommitLost
             && outcome.succeeded
@@ -116,7 +141,20 @@ impl MetadataStore for BrokenMetadata {
     }
 
     async fn snapshot(&self, ranges: Vec<KeyRange>) -> Result<Snapshot, MetadataError> {
-        self.inner.snapshot(ranges).await
+        if self.bug != Bug::ReadsStale {
+            return self.inner.snapshot(ranges).await;
+        }
+        if let Some(stale) = self.shown(&ranges)
+            && happens(&self.dice, 70)
+        {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            return Ok(stale);
+        }
+        let fresh = self.inner.snapshot(ranges.clone()).await?;
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.retain(|(of, _)| *of != ranges);
+        shown.push((ranges, fresh.clone()));
+        Ok(fresh)
     }
 
     async fn watch(&self, prefix: Bytes, from: Revision) -> Result<Box<dyn Watch>, MetadataError> {

@@ -197,6 +197,7 @@ impl Producer {
             let batch = &mut self.batches.get_mut(partition).expect("it is one of ours")[*at];
             batch.stage = Stage::InFlight;
             batch.sent_before = true;
+            self.parts.history.on_sent(batch.first, batch.count);
             partition_data.push(PartitionProduceData {
                 index: *partition,
                 records: Some(Records::from(batch.bytes.clone())),
@@ -295,11 +296,8 @@ fn build(first: RecordId, count: u32, stamp: Option<(i64, i16)>) -> Bytes {
         builder = builder.producer(id, epoch, i32::try_from(first.number).expect("few records"));
     }
     for nth in 0..count {
-        let id = RecordId {
-            number: first.number + nth,
-            ..first
-        };
-        let appended = builder.append(1_700_000_000_000, None, Some(&id.value()), &Headers::new());
+        let value = first.plus(nth).value();
+        let appended = builder.append(1_700_000_000_000, None, Some(&value), &Headers::new());
         appended.expect("a few small records fit");
     }
     builder.build().expect("a small batch can be built").bytes().clone()

@@ -136,20 +136,32 @@ impl World {
             readers.spawn(self.consumer(&format!("tail {partition}")).follow(partition));
         }
         readers.spawn(self.consumer("probe").probe());
-        self.crashes().await;
+        self.blows().await;
         self.clear_up();
         while let Some(done) = producers.join_next().await {
             done.expect("producers do not panic");
         }
     }
 
-    async fn crashes(&self) {
-        let mut dice = self.seed.dice("crashes");
-        for _ in 0..dice.count(1..5) {
-            dice.pause_ms(100..2_500).await;
-            self.host.crash(dice.percent(30));
-            dice.pause_ms(0..400).await;
-            self.host.start();
+    /// What befalls the node and its stores, one thing after the other.
+    async fn blows(&self) {
+        let mut dice = self.seed.dice("blows");
+        for _ in 0..dice.count(2..7) {
+            dice.pause_ms(50..1_500).await;
+            match dice.count(0..10) {
+                0..6 => {
+                    self.host.crash(dice.percent(30));
+                    dice.pause_ms(0..400).await;
+                    self.host.start();
+                }
+                6..8 => self.metadata.end_all_leases(),
+                8 => self.metadata.compact_all(),
+                _ => {
+                    self.metadata.set_available(false);
+                    dice.pause_ms(10..7_000).await;
+                    self.metadata.set_available(true);
+                }
+            }
         }
         dice.pause_ms(0..1_500).await;
     }
@@ -220,6 +232,7 @@ impl World {
             host: Arc::clone(&self.host),
             history: Arc::clone(&self.history),
             dice: self.seed.dice(part),
+            trace: self.trace.clone(),
         }
     }
 

@@ -65,6 +65,18 @@ fn check_partition(
             ));
         }
     }
+    let mut copies: BTreeMap<RecordId, u32> = BTreeMap::new();
+    for (_, id) in &log {
+        *copies.entry(*id).or_default() += 1;
+    }
+    for (id, copies) in copies {
+        let sent = history.sent(id);
+        if copies > sent {
+            history.violate(format!(
+                "IDM-1: {id:?} was sent {sent} times and is there {copies} times"
+            ));
+        }
+    }
     let mut next: BTreeMap<u32, u32> = BTreeMap::new();
     for (offset, id) in log.iter().filter(|(_, id)| idempotent(id.producer)) {
         let expected = next.entry(id.producer).or_default();

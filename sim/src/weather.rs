@@ -11,7 +11,8 @@ use crate::dice::Dice;
 
 /// Faults of the metadata store.
 pub(crate) fn metadata_faults(dice: &mut Dice) -> metadata::Faults {
-    let percent = dice.count(0..5);
+    let worst = if dice.percent(20) { 15 } else { 5 };
+    let percent = dice.count(0..worst);
     metadata::Faults {
         timeout: Duration::from_millis(500),
         lease_early: metadata::Chance::PERCENT * dice.count(0..6),

@@ -14,10 +14,12 @@ fn simulate(seed: u64, bug: Bug) -> Report {
 /// What a bug may be noticed by: the invariants that it breaks, or that the node gets stuck.
 fn symptoms(bug: Bug) -> &'static [&'static str] {
     match bug {
-        Bug::AcknowledgesUnknown => &["LOG-3", "LOG-4"],
-        Bug::CommitLost | Bug::ComparesSkipped => &["LOG-2"],
+        Bug::AcknowledgesUnknown => &["LOG-3", "LOG-4", "IDM-1"],
+        Bug::CommitLost => &["LOG-2", "stuck"],
+        Bug::ComparesSkipped => &["LOG-2"],
         Bug::PutDropped | Bug::ObjectDeleted => &["LOG-3", "stuck"],
-        Bug::StampsDropped => &["IDM-1"],
+        Bug::ReadsStale => &["LOG-6"],
+        Bug::UnknownTakenForFailed | Bug::StampsDropped => &["IDM-1"],
     }
 }
 

@@ -5,6 +5,7 @@ use esker_sim::{Report, Scenario, run};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 200;
+const THREADS: u64 = 2;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -17,36 +18,50 @@ fn simulate(seed: u64) -> Report {
     runtime.block_on(run(Scenario { seed, bug: None }))
 }
 
-fn check(seed: u64) -> Report {
-    let report = simulate(seed);
-    if !report.violations.is_empty() {
-        for line in &report.trace {
-            println!("{line}");
-        }
-        panic!(
-            "seed {seed} fails, replay it with ESKER_SIM_SEED={seed}: {:#?}",
-            report.violations
-        );
-    }
-    report
+/// Runs every n-th seed.
+fn simulate_share(from: u64, seeds: u64) -> Vec<(u64, Report)> {
+    let share = (from..seeds).step_by(usize::try_from(THREADS).unwrap());
+    share.map(|seed| (seed, simulate(seed))).collect()
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_whatever_the_seed() {
     if let Some(seed) = number("ESKER_SIM_SEED") {
-        let report = check(seed);
+        tracing_subscriber::fmt().without_time().with_test_writer().init();
+        let report = simulate(seed);
         for line in &report.trace {
             println!("{line}");
         }
+        assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
         return;
     }
     let seeds = number("ESKER_SIM_SEEDS").unwrap_or(SEEDS);
-    let halves: Vec<_> = (0..2)
-        .map(|half| std::thread::spawn(move || (half..seeds).step_by(2).map(check).collect::<Vec<_>>()))
+    let threads: Vec<_> = (0..THREADS)
+        .map(|from| std::thread::spawn(move || simulate_share(from, seeds)))
         .collect();
-    let reports: Vec<Report> = halves.into_iter().flat_map(|half| half.join().unwrap()).collect();
-    // A simulation in which nothing happens finds nothing.
-    let per_seed = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>() / u64::try_from(reports.len()).unwrap();
+    let reports: Vec<(u64, Report)> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    let failing: Vec<_> = reports
+        .iter()
+        .filter(|(_, report)| !report.violations.is_empty())
+        .collect();
+    for (seed, report) in &failing {
+        println!(
+            "seed {seed} fails, replay it with ESKER_SIM_SEED={seed}: {:#?}",
+            report.violations
+        );
+    }
+    let failing: Vec<u64> = failing.into_iter().map(|(seed, _)| *seed).collect();
+    assert!(
+        failing.is_empty(),
+        "seeds {failing:?} fail, replay one with ESKER_SIM_SEED"
+    );
+    check_that_something_happened(&reports);
+}
+
+/// A simulation in which nothing happens finds nothing.
+fn check_that_something_happened(reports: &[(u64, Report)]) {
+    let seeds = u64::try_from(reports.len()).unwrap();
+    let per_seed = |of: fn(&Report) -> u64| reports.iter().map(|(_, report)| of(report)).sum::<u64>() / seeds;
     let commits = per_seed(|report| report.commits);
     let checkpoint = per_seed(|report| report.checkpoint);
     let merged = per_seed(|report| report.merged);
