@@ -125,20 +125,28 @@ impl Default for GarbageSettings {
 }
 
 impl Settings {
-    /// For one process over a local directory: requests cost nothing, readers hear of a new root at once.
+    /// For one process over a local directory: requests cost nothing, readers hear of a new root at once. More checkpoints
+    /// keep the number of files small under hundreds of flushes a second, and give space back within seconds.
     #[must_use]
     pub fn local() -> Self {
         Self {
             checkpoint: CheckpointSettings {
                 commits_max: 1_024,
+                interval: Duration::from_secs(10),
                 ..CheckpointSettings::default()
+            },
+            merge: MergeSettings {
+                age_max: Duration::from_secs(5),
+                ..MergeSettings::default()
+            },
+            retention: RetentionSettings {
+                interval: Duration::from_secs(10),
             },
             garbage: GarbageSettings {
                 grace: Duration::from_secs(1),
                 interval_min: Duration::from_secs(2),
                 ..GarbageSettings::default()
             },
-            ..Self::default()
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::store::MetadataError;
 /// Batches and markers of one index object, give or take one commit: about 6 MB when decoded.
 const INDEX_BATCHES_MAX: usize = 65_536;
 /// Commits whose batches are looked up in one go; the fold stands still meanwhile.
-const EXPORT_COMMITS_MAX: u64 = 512;
+const EXPORT_COMMITS_MAX: u64 = 256;
 
 /// Why no checkpoint was written. What was written of it is garbage.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,7 +127,7 @@ struct Cut {
 }
 
 impl Cut {
-    /// Encodes under the lock: measured faster than a clone, see docs/decisions/0301-checkpoints.md.
+    /// Encodes under the lock: measured faster than a clone, see docs/decisions/0301-checkpoints-from-log-and-fold.md.
     fn take(replica: &Replica, after: LogIndex) -> Option<Self> {
         let fold = replica.fold();
         (fold.index() > after).then(|| Self {
