@@ -18,7 +18,7 @@ fn symptoms(bug: Bug) -> &'static [&'static str] {
         Bug::CommitLost => &["LOG-2", "stuck"],
         Bug::ComparesSkipped => &["LOG-2"],
         Bug::PutDropped | Bug::ObjectDeleted => &["LOG-3", "stuck"],
-        Bug::ReadsStale => &["LOG-6"],
+        Bug::ReadsStale => &["LOG-6", "the node gave up"],
         Bug::UnknownTakenForFailed | Bug::StampsDropped => &["IDM-1"],
     }
 }
