@@ -61,6 +61,8 @@ pub struct Parts {
 /// What is done in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
+    /// Makes sure that bucket and coordination store belong together, before anything else and once.
+    Claim,
     /// Writes a checkpoint.
     Checkpoint,
     /// Removes log records that the root has made superfluous.
@@ -77,7 +79,8 @@ pub enum Step {
 
 impl Step {
     /// In the order in which they are done.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
+        Self::Claim,
         Self::Checkpoint,
         Self::Truncate,
         Self::Intake,
@@ -90,6 +93,7 @@ impl Step {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Claim => "claim",
             Self::Checkpoint => "checkpoint",
             Self::Truncate => "truncate",
             Self::Intake => "intake",
@@ -104,6 +108,8 @@ impl Step {
 pub struct Compaction {
     parts: Parts,
     settings: Settings,
+    /// Whether the bucket is known to be this cluster's.
+    claimed: bool,
     /// Names objects for the session that this process has; none before the first, and after a publication was lost.
     names: Option<ObjectWriter>,
     /// Roots as the follower sees them.
@@ -142,6 +148,7 @@ impl Compaction {
             truncation: Truncation::new(parts.log.clone(), kept),
             parts,
             settings,
+            claimed: false,
             names: None,
             root: None,
             root_stale: true,
@@ -181,6 +188,9 @@ impl Compaction {
     pub async fn cycle(&mut self) -> bool {
         let mut worked = false;
         for step in Step::ALL {
+            if step != Step::Claim && !self.claimed {
+                continue;
+            }
             if self.backoffs.get(&step).is_some_and(Backoff::is_waiting) {
                 continue;
             }

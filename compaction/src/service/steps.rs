@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::{Compaction, Step};
 use crate::checkpointer::{CheckpointOutcome, CheckpointerError, checkpoint};
 use crate::garbage::GarbageError;
+use crate::incarnation::{self, IncarnationError};
 use crate::intake::{self, IntakeParts};
 use crate::levels::{self, LevelError};
 use crate::liveness::Liveness;
@@ -33,6 +34,9 @@ const INDEXES_WAITING_MAX: usize = 64;
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
+    /// The bucket is not this cluster's.
+    #[error(transparent)]
+    Incarnation(#[from] IncarnationError),
     /// Of a checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointerError),
@@ -63,6 +67,7 @@ impl Compaction {
     pub(super) async fn step(&mut self, step: Step) -> Result<bool, StepError> {
         // Boxed, so that one that is not `Send` is named here and not where the service is spawned.
         match step {
+            Step::Claim => self.claim().await,
             Step::Checkpoint => self.checkpoint().boxed().await,
             Step::Truncate => self.truncate().boxed().await,
             Step::Intake => self.intake().boxed().await,
@@ -70,6 +75,15 @@ impl Compaction {
             Step::Retention => self.retention().boxed().await,
             Step::Garbage => self.garbage().boxed().await,
         }
+    }
+
+    /// Nothing is written to or deleted from a bucket of another cluster.
+    async fn claim(&mut self) -> Result<bool, StepError> {
+        if !self.claimed {
+            incarnation::claim(self.manifests().objects(), &self.parts.cluster.incarnation).await?;
+            self.claimed = true;
+        }
+        Ok(false)
     }
 
     /// Knows the root as it stands in the store, and what counts under it.

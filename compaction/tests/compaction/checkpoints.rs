@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use esker_compaction::settings::Settings;
 use esker_segment::id::{Offset, ProducerId};
+use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, at, reload, settle, small};
 
@@ -59,6 +61,36 @@ async fn the_log_is_truncated_and_objects_stay_few() {
         (1, 0, 1)
     );
     assert!(world.count("merged") + world.count("page") < 20, "{:#?}", world.keys());
+}
+
+/// Twenty seconds of 200 flushes a second, under the settings of `esker dev`; `examples/hour.rs` does an hour.
+#[tokio::test(start_paused = true)]
+async fn hundreds_of_flushes_a_second_leave_few_objects_and_little_metadata() {
+    let mut world = World::new(5).await;
+    let node = world.node().await;
+    let topic = node.create("a", 4).await;
+    let stop = CancellationToken::new();
+    let working = tokio::spawn(world.compaction(&node, Settings::local()).run(stop.clone()));
+    for nth in 0..4_000 {
+        world
+            .produce(
+                &node,
+                &[(at(topic, nth % 4), 1, 100), (at(topic, (nth + 1) % 4), 1, 100)],
+            )
+            .await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if nth % 500 == 0 {
+            let (objects, records) = (world.keys().len(), node.log.live_records());
+            assert!(objects < 2_000, "{objects} objects after {nth} flushes");
+            assert!(records < 1_200, "{records} records in the store after {nth} flushes");
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    stop.cancel();
+    working.await.unwrap();
+    assert_eq!(node.log.live_records(), 0);
+    assert!(world.keys().len() < 30, "{:#?}", world.keys());
+    world.verify(&world.node().await).await;
 }
 
 #[tokio::test(start_paused = true)]

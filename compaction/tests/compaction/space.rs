@@ -328,5 +328,6 @@ async fn nothing_is_collected_from_a_bucket_of_another_incarnation() {
     tokio::time::sleep(Duration::from_secs(100)).await;
     settle(&mut compaction).await;
     assert_eq!(world.count("segment"), 1, "not its own, so not its garbage");
+    assert_eq!(world.count("state"), 0, "nothing is written there either");
     world.verify(&node).await;
 }
