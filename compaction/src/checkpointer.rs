@@ -5,12 +5,11 @@
 //!
 //! Invariants: an idle cluster has no checkpoints. Two at once harm nothing: one is published, the other's objects go.
 
-use std::time::Duration;
-
 use esker_metadata::checkpoint::{CheckpointError, ObjectWriter, PublishError, rebase, write};
 use esker_metadata::log::{Cluster, PublishedRoot, RootOutcome, read_root};
 use esker_metadata::replica::Replica;
 use esker_metadata::store::MetadataError;
+use esker_model::Fold;
 use esker_segment::id::LogIndex;
 use esker_segment::name::ObjectName;
 use esker_storage::named::NamedObjects;
@@ -29,8 +28,15 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Whether a checkpoint is due, when the fold has come to `index` and the root to `root`.
-    pub fn is_due(&mut self, index: LogIndex, root: LogIndex, now: Instant, settings: &CheckpointSettings) -> bool {
+    /// Whether a checkpoint is due, when the fold has come to `index` and the root to `root`, and so many segments above
+    /// it are known.
+    pub fn is_due(
+        &mut self,
+        (index, root): (LogIndex, LogIndex),
+        segments: u64,
+        now: Instant,
+        settings: &CheckpointSettings,
+    ) -> bool {
         if index <= root {
             self.behind = None;
             return false;
@@ -42,12 +48,10 @@ impl Pace {
                 now
             }
         };
-        decide(index.0 - root.0, now.duration_since(since), settings)
+        index.0 - root.0 >= settings.commits_max
+            || segments >= settings.segments_max
+            || now.duration_since(since) >= settings.interval
     }
-}
-
-fn decide(commits: u64, waited: Duration, settings: &CheckpointSettings) -> bool {
-    commits >= settings.commits_max || waited >= settings.interval
 }
 
 /// Why there is no checkpoint.
@@ -75,7 +79,7 @@ pub enum CheckpointOutcome {
     Lost,
 }
 
-/// Writes and publishes a checkpoint of the fold as it is.
+/// Writes and publishes a checkpoint of the fold as it is; `at_cut` is shown that fold.
 ///
 /// # Errors
 /// See [`CheckpointerError`]. What was written is garbage then, unless a publication is unknown.
@@ -85,8 +89,9 @@ pub async fn checkpoint(
     replica: &Replica,
     seen: Option<&PublishedRoot>,
     names: &mut ObjectWriter,
+    at_cut: impl FnOnce(&Fold) + Send,
 ) -> Result<CheckpointOutcome, CheckpointerError> {
-    let Some(written) = write(cluster, objects, replica, seen, names).await? else {
+    let Some(written) = write(cluster, objects, replica, seen, names, at_cut).await? else {
         return Ok(CheckpointOutcome::Nothing);
     };
     let mut current = seen.cloned();
@@ -124,22 +129,34 @@ async fn discard(objects: &NamedObjects, names: &[ObjectName]) {
 mod tests {
     //! When a checkpoint is due.
 
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_checkpoint_is_due_after_many_commits_or_some_time_but_never_without_a_commit() {
         let (settings, mut pace) = (CheckpointSettings::default(), Pace::default());
         let start = Instant::now();
-        let later = |seconds| start + Duration::from_secs(seconds);
-        assert!(!pace.is_due(LogIndex(7), LogIndex(7), later(100), &settings));
-        assert!(
-            !pace.is_due(LogIndex(8), LogIndex(7), later(1_000), &settings),
-            "waits for more to come"
-        );
-        assert!(!pace.is_due(LogIndex(9), LogIndex(7), later(1_029), &settings));
-        assert!(pace.is_due(LogIndex(9), LogIndex(7), later(1_030), &settings));
-        assert!(pace.is_due(LogIndex(4_103), LogIndex(7), later(1_001), &settings));
+        let mut due = |index, root, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            pace.is_due((LogIndex(index), LogIndex(root)), 0, now, &settings)
+        };
+        assert!(!due(7, 7, 100));
+        assert!(!due(8, 7, 1_000), "waits for more to come");
+        assert!(!due(9, 7, 1_029));
+        assert!(due(9, 7, 1_030));
+        assert!(due(4_103, 7, 1_001));
         // Another checkpoint was published: time begins anew.
-        assert!(!pace.is_due(LogIndex(12), LogIndex(11), later(1_031), &settings));
+        assert!(!due(12, 11, 1_031));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_segments_make_a_checkpoint_due_if_there_was_a_commit() {
+        let (settings, mut pace) = (CheckpointSettings::default(), Pace::default());
+        let mut due =
+            |index, segments| pace.is_due((LogIndex(index), LogIndex(7)), segments, Instant::now(), &settings);
+        assert!(!due(7, 5_000));
+        assert!(!due(40, settings.segments_max - 1));
+        assert!(due(40, settings.segments_max));
     }
 }

@@ -20,6 +20,8 @@ pub struct Settings {
 pub struct CheckpointSettings {
     /// After so many commits.
     pub commits_max: u64,
+    /// After so many segments: none of them can be merged before.
+    pub segments_max: u64,
     /// After so long, if there was a commit.
     pub interval: Duration,
     /// How much history the coordination store keeps.
@@ -80,6 +82,7 @@ impl Default for CheckpointSettings {
     fn default() -> Self {
         Self {
             commits_max: 4_096,
+            segments_max: 1_024,
             interval: Duration::from_secs(30),
             history_kept: Duration::from_secs(300),
         }
@@ -125,13 +128,12 @@ impl Default for GarbageSettings {
 }
 
 impl Settings {
-    /// For one process over a local directory: requests cost nothing, readers hear of a new root at once. More checkpoints
-    /// keep the number of files small under hundreds of flushes a second, and give space back within seconds.
+    /// For one process over a local directory: requests cost nothing, readers hear of a new root at once. Space is given back
+    /// within seconds.
     #[must_use]
     pub fn local() -> Self {
         Self {
             checkpoint: CheckpointSettings {
-                commits_max: 1_024,
                 interval: Duration::from_secs(10),
                 ..CheckpointSettings::default()
             },

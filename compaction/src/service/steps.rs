@@ -141,26 +141,32 @@ impl Compaction {
         self.refresh().await?;
         let base = self.parts.cluster.incarnation.base;
         let at_root = self.root.as_ref().map_or(base, |root| root.root.index);
-        let index = self.parts.replica.fold().index();
-        if !self
-            .pace
-            .is_due(index, at_root, Instant::now(), &self.settings.checkpoint)
-        {
+        let (index, segments) = {
+            let fold = self.parts.replica.fold();
+            (fold.index(), fold.unmerged_stats().segments)
+        };
+        // What waits below the root is not merged any sooner by another checkpoint.
+        let merged = self.root.as_ref().is_none_or(|root| root.root.indexes.is_empty());
+        let segments = if merged { segments } else { 0 };
+        let settings = &self.settings.checkpoint;
+        if !self.pace.is_due((index, at_root), segments, Instant::now(), settings) {
             return Ok(false);
         }
         let Some(mut names) = self.writer().await? else {
             return Ok(false);
         };
-        // Taken before the cut, so that it can be used as soon as the checkpoint is published.
-        self.liveness_next = Some(Liveness::of(&self.parts.replica.fold()));
         let (parts, begun) = (&self.parts, Instant::now());
         let objects = parts.merged.manifests().objects();
-        let outcome = checkpoint(&parts.cluster, objects, &parts.replica, self.root.as_ref(), &mut names).await?;
+        let (mut view, seen) = (None, self.root.as_ref());
+        let at_cut = |fold: &esker_model::Fold| view = Some(Liveness::of(fold));
+        let outcome = checkpoint(&parts.cluster, objects, &parts.replica, seen, &mut names, at_cut).await?;
         match outcome {
             CheckpointOutcome::Published(root) => {
                 histogram!("esker_checkpoint_seconds").record(begun.elapsed().as_secs_f64());
                 tracing::debug!(index = %root.root.index, took = ?begun.elapsed(), "checkpoint");
                 self.names = Some(names);
+                // The root has reached it: everything below the root can be merged.
+                self.liveness_next = view;
                 self.on_root(Some(*root));
                 Ok(true)
             }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use esker_model::entry::{Entry, SegmentEntry, TxnOutcome};
 use esker_model::unmerged::{MarkerInfo, Source, UnmergedBatch, UnmergedEntry};
-use esker_model::{CommitRecord, Digest};
+use esker_model::{CommitRecord, Digest, Fold};
 use esker_segment::checkpoint::{IndexObject, IndexedSegment, IndexedTxnEnd};
 use esker_segment::container::Written;
 use esker_segment::id::LogIndex;
@@ -56,6 +56,7 @@ pub struct WrittenCheckpoint {
 }
 
 /// Writes a checkpoint of the fold as it is now. `None` when nothing was committed since the root that was seen.
+/// `at_cut` is shown the fold as the checkpoint has it, under its lock.
 ///
 /// # Errors
 /// See [`CheckpointError`].
@@ -65,9 +66,10 @@ pub async fn write(
     replica: &Replica,
     seen: Option<&PublishedRoot>,
     writer: &mut ObjectWriter,
+    at_cut: impl FnOnce(&Fold) + Send,
 ) -> Result<Option<WrittenCheckpoint>, CheckpointError> {
     let after = seen.map_or(cluster.incarnation.base, |seen| seen.root.index);
-    let Some(cut) = Cut::take(replica, after) else {
+    let Some(cut) = Cut::take(replica, after, at_cut) else {
         return Ok(None);
     };
     let log = read_log(cluster).await?;
@@ -128,12 +130,15 @@ struct Cut {
 
 impl Cut {
     /// Encodes under the lock: measured faster than a clone, see docs/decisions/0301-checkpoints-from-log-and-fold.md.
-    fn take(replica: &Replica, after: LogIndex) -> Option<Self> {
+    fn take(replica: &Replica, after: LogIndex, at_cut: impl FnOnce(&Fold)) -> Option<Self> {
         let fold = replica.fold();
-        (fold.index() > after).then(|| Self {
-            index: fold.index(),
-            digest: fold.digest(),
-            state: fold.encode_state(),
+        (fold.index() > after).then(|| {
+            at_cut(&fold);
+            Self {
+                index: fold.index(),
+                digest: fold.digest(),
+                state: fold.encode_state(),
+            }
         })
     }
 
