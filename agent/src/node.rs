@@ -29,7 +29,6 @@ use esker_storage::merged::{ManifestRef, MergedReader, MergedSettings};
 use esker_storage::named::NamedObjects;
 use esker_storage::store::ObjectStore;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,6 +40,7 @@ use crate::group_parts::{FoldTopics, LogOffsets};
 use crate::groups::coordinator::{Coordinator, Parts as GroupParts};
 use crate::groups::seams::VolatileGroups;
 use crate::groups::settings::GroupSettings;
+use crate::kafka::budget::ByteBudget;
 use crate::kafka::connection::{ConnectionLimits, Service};
 use crate::kafka::listener::{self, ListenerLimits};
 use crate::producer_ids::ProducerIds;
@@ -101,7 +101,7 @@ pub struct Node {
     listeners: TaskTracker,
     stop_listening: CancellationToken,
     stop_writing: CancellationToken,
-    budget: Arc<Semaphore>,
+    budget: ByteBudget,
 }
 
 /// Feeds the replica from the follower.
@@ -251,9 +251,7 @@ impl Node {
             timers.await;
             Ok(())
         });
-        let budget = usize::try_from(parts.settings.memory.buffer_bytes_max)
-            .unwrap_or(usize::MAX)
-            .min(Semaphore::MAX_PERMITS);
+        let budget = usize::try_from(parts.settings.memory.buffer_bytes_max).unwrap_or(usize::MAX);
         let agent = Arc::new_cyclic(|this| Agent {
             this: this.clone(),
             cluster: parts.cluster.as_str().to_owned(),
@@ -281,7 +279,7 @@ impl Node {
             listeners: TaskTracker::new(),
             stop_listening,
             stop_writing,
-            budget: Arc::new(Semaphore::new(budget)),
+            budget: ByteBudget::new(budget),
         })
     }
 
@@ -304,7 +302,7 @@ impl Node {
             },
         };
         let service: Arc<dyn Service> = Arc::clone(&self.agent) as Arc<dyn Service>;
-        let (budget, stop) = (Arc::clone(&self.budget), self.stop_listening.clone());
+        let (budget, stop) = (self.budget.clone(), self.stop_listening.clone());
         self.listeners
             .spawn(listener::run(listener, service, budget, limits, stop));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use esker_agent::agent::{Agent, Endpoint};
 use esker_agent::clock::Clock;
+use esker_agent::kafka::budget::ByteBudget;
 use esker_agent::kafka::connection::{self, ConnectionContext, ConnectionLimits, Service};
 use esker_agent::node::{Node, NodeError, NodeParts};
 use esker_agent::settings::Settings;
@@ -19,7 +20,7 @@ use esker_storage::random::Random;
 use esker_storage::retrying::{RetrySettings, Retrying};
 use esker_storage::store::ObjectStore;
 use tokio::io::{DuplexStream, duplex};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -147,7 +148,7 @@ impl Host {
             idle_max: Duration::from_secs(600),
         };
         let service = planted::service(self.machine.bug, agent as Arc<dyn Service>);
-        let budget = Arc::new(Semaphore::new(8 << 20));
+        let budget = ByteBudget::new(8 << 20);
         let serving = connection::run(server, context, service, budget, limits, CancellationToken::new());
         life.connections.push(tokio::spawn(serving).abort_handle());
         client

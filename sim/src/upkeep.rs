@@ -36,6 +36,7 @@ pub(crate) fn settings(dice: &mut Dice) -> Settings {
             commits_max: dice.within(5..40),
             interval: dice.ms(200..1_500),
             history_kept: dice.ms(200..3_000),
+            ..CheckpointSettings::default()
         },
         merge: MergeSettings {
             segments_min: usize::try_from(dice.within(2..30)).expect("small"),

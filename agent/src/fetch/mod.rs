@@ -255,9 +255,7 @@ async fn partition_data(
         ..Default::default()
     };
     if let Some(located) = &wanted.located {
-        data.high_watermark = located.high_watermark.0;
-        data.last_stable_offset = located.last_stable.0;
-        data.log_start_offset = located.log_start.0;
+        set_ends(&mut data, located);
     }
     if let Some(code) = wanted.error {
         data.error_code = code.code();
@@ -270,8 +268,18 @@ async fn partition_data(
     let mut read = read_within(agent, located.places, most, first).await;
     if read.as_ref().is_err_and(read::ReadError::is_gone) {
         // Merged away between looking and reading: look once more.
-        if let Ok(again) = locate(agent, at, asked, isolation, most).await {
-            read = read_within(agent, again.places, most, first).await;
+        match locate(agent, at, asked, isolation, most).await {
+            Ok(again) => {
+                set_ends(&mut data, &again);
+                read = read_within(agent, again.places, most, first).await;
+            }
+            Err((code, again)) => {
+                if let Some(again) = again {
+                    set_ends(&mut data, &again);
+                }
+                data.error_code = code.code();
+                return data;
+            }
         }
     }
     match read {
@@ -288,6 +296,13 @@ async fn partition_data(
         }
     }
     data
+}
+
+/// The ends of the log as they were when the batches were looked up: no record lies above its answer's high watermark.
+fn set_ends(data: &mut PartitionData, located: &Located) {
+    data.high_watermark = located.high_watermark.0;
+    data.last_stable_offset = located.last_stable.0;
+    data.log_start_offset = located.log_start.0;
 }
 
 /// Reads the batches that fit; with the range of offsets that they take.

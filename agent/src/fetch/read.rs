@@ -318,6 +318,12 @@ fn marker_batch(offset: Offset, marker: &MarkerInfo) -> Bytes {
     marker.to_batch().bytes().clone()
 }
 
+/// The leader epoch as a batch has it.
+fn stored_epoch(batch: &Bytes) -> i32 {
+    let field = batch.get(12..PATCH_BYTES).and_then(|field| field.first_chunk());
+    field.map_or(-1, |field| i32::from_be_bytes(*field))
+}
+
 /// Record bytes as they come together: large batches shared, small ones copied side by side.
 #[derive(Default)]
 struct Gathered {
@@ -335,16 +341,13 @@ impl Gathered {
     }
 
     fn push_patched(&mut self, place: &Place, bytes: &Bytes) {
-        let prefix = match &place.source {
-            PlaceSource::Object { epoch: Some(epoch), .. } => {
-                let epoch = i32::try_from(epoch.0).unwrap_or(i32::MAX);
-                let length = i32::try_from(bytes.len().saturating_sub(12)).unwrap_or(i32::MAX);
-                patch_prefix(place.base.0, length, epoch)
-            }
-            PlaceSource::Object { epoch: None, .. } | PlaceSource::Marker(_) => {
-                *bytes.first_chunk().expect("a batch that was checked has a header")
-            }
+        // Neither base offset nor length is under the CRC: both are written from what is known of the place.
+        let epoch = match &place.source {
+            PlaceSource::Object { epoch: Some(epoch), .. } => i32::try_from(epoch.0).unwrap_or(i32::MAX),
+            PlaceSource::Object { epoch: None, .. } | PlaceSource::Marker(_) => stored_epoch(bytes),
         };
+        let length = i32::try_from(bytes.len().saturating_sub(12)).unwrap_or(i32::MAX);
+        let prefix = patch_prefix(place.base.0, length, epoch);
         self.small.extend_from_slice(&prefix);
         let rest = bytes.slice(PATCH_BYTES..);
         if rest.len() < COPY_BELOW_BYTES {

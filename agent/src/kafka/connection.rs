@@ -20,10 +20,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+
+use super::budget::{BudgetShare, ByteBudget, NoBudget};
 
 /// Requests of one connection that may be read before their replies have left.
 const READ_AHEAD_REQUESTS: usize = 16;
@@ -33,8 +35,6 @@ const FRAME_ALLOCATION_FIRST: usize = 16 * 1024;
 const WRITE_CHUNKS_MAX: usize = 64;
 /// A frame that has begun must be complete by then, plus one second per [`BODY_RATE_MIN`] bytes.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a frame waits for memory. Producers that are slowed down wait as long as their own time-out is by default.
-const BUDGET_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Least rate at which a frame's body must arrive, bytes per second.
 const BODY_RATE_MIN: usize = 64 * 1024;
 /// The first byte of a connection must arrive by then.
@@ -58,7 +58,7 @@ pub struct Frame {
     /// The frame without its length prefix.
     pub bytes: Bytes,
     /// Given back when the request no longer holds the frame's bytes.
-    pub budget: Option<OwnedSemaphorePermit>,
+    pub budget: Option<BudgetShare>,
 }
 
 /// Turns requests into replies.
@@ -105,7 +105,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     context: ConnectionContext,
     service: Arc<dyn Service>,
-    budget: Arc<Semaphore>,
+    budget: ByteBudget,
     limits: ConnectionLimits,
     stop: CancellationToken,
 ) {
@@ -155,7 +155,7 @@ async fn read_loop<R: AsyncRead + Unpin>(
     mut read: R,
     context: &ConnectionContext,
     service: &dyn Service,
-    budget: Arc<Semaphore>,
+    budget: ByteBudget,
     limits: ConnectionLimits,
     replies: mpsc::Sender<(Reply, bool)>,
     barrier: &Barrier,
@@ -203,7 +203,7 @@ async fn write_loop<W: AsyncWrite + Unpin>(
 async fn read_frame<R: AsyncRead + Unpin>(
     read: &mut R,
     buffer: &mut BytesMut,
-    budget: &Arc<Semaphore>,
+    budget: &ByteBudget,
     limits: ConnectionLimits,
     patience: Duration,
 ) -> Result<Option<Frame>, CloseConnection> {
@@ -231,11 +231,11 @@ async fn read_frame<R: AsyncRead + Unpin>(
     // Budget and memory follow the bytes that have come: at most four times as much. A length alone costs its sender's
     // connection, nobody else.
     let mut granted = length.min(FRAME_ALLOCATION_FIRST);
-    let mut permit = take_budget(budget, granted).await?;
+    let mut share = budget.take(length, granted).await.map_err(no_budget)?;
     while buffer.len() < length {
         if buffer.len() >= granted {
             let more = (length - granted).min(granted.saturating_mul(3));
-            permit.merge(take_budget(budget, more).await?);
+            share.merge(budget.take(length, more).await.map_err(no_budget)?);
             granted += more;
         }
         buffer.reserve(granted - buffer.len());
@@ -246,19 +246,12 @@ async fn read_frame<R: AsyncRead + Unpin>(
     let bytes = buffer.split_to(length).freeze();
     Ok(Some(Frame {
         bytes,
-        budget: Some(permit),
+        budget: Some(share),
     }))
 }
 
-/// Takes a share of the byte budget. Frames that are half read may hold it all and wait for each other; those that wait
-/// longest are let go.
-async fn take_budget(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, CloseConnection> {
-    let permits = u32::try_from(bytes).map_err(|_| CloseConnection("frame too large".into()))?;
-    match tokio::time::timeout(BUDGET_WAIT_MAX, Arc::clone(budget).acquire_many_owned(permits)).await {
-        Ok(Ok(permit)) => Ok(permit),
-        Ok(Err(_)) => Err(CloseConnection("shutting down".into())),
-        Err(_) => Err(CloseConnection("no memory for the frame (esker.buffer.bytes)".into())),
-    }
+fn no_budget(cause: NoBudget) -> CloseConnection {
+    CloseConnection(cause.to_string())
 }
 
 async fn read_some<R: AsyncRead + Unpin>(

@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use super::budget::ByteBudget;
 use super::connection::{self, ConnectionContext, ConnectionLimits, Service};
 
 /// How long to wait after the system refused a connection (out of file descriptors, say).
@@ -40,7 +40,7 @@ pub struct ListenerLimits {
 pub async fn run(
     listener: TcpListener,
     service: Arc<dyn Service>,
-    budget: Arc<Semaphore>,
+    budget: ByteBudget,
     limits: ListenerLimits,
     stop: CancellationToken,
 ) {
@@ -66,7 +66,7 @@ pub async fn run(
         let Some(context) = prepare(&stream, &next_id) else {
             continue;
         };
-        let (service, budget, stop) = (Arc::clone(&service), Arc::clone(&budget), stop.clone());
+        let (service, budget, stop) = (Arc::clone(&service), budget.clone(), stop.clone());
         tracker.spawn(async move {
             connection::run(stream, context, service, budget, limits.connection, stop).await;
             drop(place);

@@ -17,13 +17,13 @@ use bytes::Bytes;
 use esker_kafka::{ErrorCode, ProducePartition, ProduceWalk, Reader, TopicRef};
 use esker_segment::id::{PartitionIndex, TopicPartition};
 use metrics::histogram;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use self::acks::{Acks, Patience};
 use self::response::Slot;
 use self::validate::{Refusal, Rules, Valid, validate};
 use crate::agent::Agent;
+use crate::kafka::budget::BudgetShare;
 use crate::kafka::connection::{Accepted, CloseConnection};
 use crate::kafka::dispatch::{ReplyHeader, RequestContext};
 use crate::topics::TopicView;
@@ -44,7 +44,7 @@ pub async fn accept(
     context: RequestContext,
     reply: ReplyHeader,
     body: Reader,
-    budget: Option<OwnedSemaphorePermit>,
+    budget: Option<BudgetShare>,
 ) -> Result<Accepted, CloseConnection> {
     let began = Instant::now();
     let malformed = |cause| CloseConnection(format!("Produce version {}: {cause}", context.version));
@@ -101,7 +101,7 @@ async fn enter_all(
     agent: &Arc<Agent>,
     context: &RequestContext,
     partitions: Vec<ProducePartition>,
-    budget: Option<OwnedSemaphorePermit>,
+    budget: Option<BudgetShare>,
     patience: Patience,
 ) -> (Vec<Slot>, Arc<Acks>) {
     let budget = budget.map(Arc::new);

@@ -19,6 +19,7 @@ use esker_segment::segment::{Segment, SegmentBuilder};
 use tokio::sync::oneshot;
 
 use super::ProposeError;
+use crate::kafka::budget::BudgetShare;
 use crate::produce::acks::Ack;
 
 /// A batch on its way into the log; its bytes are in the buffer, then in a segment.
@@ -31,7 +32,7 @@ pub struct Entering {
     /// Who waits for it.
     pub ack: Ack,
     /// Its request's share of the byte budget.
-    pub budget: Option<Arc<tokio::sync::OwnedSemaphorePermit>>,
+    pub budget: Option<Arc<BudgetShare>>,
 }
 
 /// The batches of one flush. They are kept until they are judged, so that they can be uploaded again.

@@ -7,7 +7,7 @@
 //! Invariants: LOG-5 (only entries of the log change the fold), LOG-4 (a verdict is handed out only after it was applied
 //! here). Waiters are told after the lock is released, so they may look at the fold at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use esker_model::fold::Unsupported;
@@ -47,7 +47,7 @@ pub struct Replica {
 #[derive(Default)]
 struct Own {
     session: Option<SessionId>,
-    verdicts: HashMap<(SessionId, CommitNumber), Claim>,
+    verdicts: BTreeMap<(SessionId, CommitNumber), Claim>,
 }
 
 enum Claim {

@@ -43,7 +43,7 @@ impl Service for Echo {
 struct Served {
     client: DuplexStream,
     echo: Arc<Echo>,
-    budget: Arc<Semaphore>,
+    budget: ByteBudget,
     stop: CancellationToken,
     ended: tokio::task::JoinHandle<()>,
 }
@@ -51,7 +51,7 @@ struct Served {
 fn serve(request_bytes_max: usize, budget_bytes: usize) -> Served {
     let (client, server) = duplex(1 << 20);
     let echo = Arc::new(Echo::default());
-    let budget = Arc::new(Semaphore::new(budget_bytes));
+    let budget = ByteBudget::new(budget_bytes);
     let stop = CancellationToken::new();
     let address = "127.0.0.1:1".parse().unwrap();
     let context = ConnectionContext {
@@ -64,7 +64,7 @@ fn serve(request_bytes_max: usize, budget_bytes: usize) -> Served {
         idle_max: Duration::from_secs(600),
     };
     let service: Arc<dyn Service> = Arc::clone(&echo) as Arc<dyn Service>;
-    let ended = tokio::spawn(run(server, context, service, Arc::clone(&budget), limits, stop.clone()));
+    let ended = tokio::spawn(run(server, context, service, budget.clone(), limits, stop.clone()));
     Served {
         client,
         echo,
@@ -138,7 +138,7 @@ async fn oversized_and_negative_lengths_close_the_connection_without_allocation(
         let mut served = serve(1000, 10_000);
         served.client.write_all(&length.to_be_bytes()).await.unwrap();
         served.ended.await.unwrap();
-        assert_eq!(served.budget.available_permits(), 10_000);
+        assert_eq!(served.budget.available(), 10_000);
     }
 }
 
@@ -161,7 +161,7 @@ async fn frame_waits_for_the_byte_budget_and_gives_it_back() {
     let second = served.echo.held.lock().unwrap().remove(0);
     second.send(()).unwrap();
     served.receive().await;
-    assert_eq!(served.budget.available_permits(), 600);
+    assert_eq!(served.budget.available(), 600);
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn silent_and_stalled_peers_are_let_go() {
     let mut stalled = serve(1000, 10_000);
     stalled.client.write_all(&500_u32.to_be_bytes()).await.unwrap();
     stalled.ended.await.unwrap();
-    assert_eq!(stalled.budget.available_permits(), 10_000);
+    assert_eq!(stalled.budget.available(), 10_000);
 }
 
 #[tokio::test]
@@ -204,10 +204,10 @@ async fn promised_length_takes_no_budget_from_others() {
     let mut liar = serve(100_000_000, 1_000_000);
     liar.client.write_all(&100_000_000_u32.to_be_bytes()).await.unwrap();
     liar.client.write_all(b"1234").await.unwrap();
-    while liar.budget.available_permits() == 1_000_000 {
+    while liar.budget.available() == 1_000_000 {
         tokio::task::yield_now().await;
     }
-    assert!(liar.budget.available_permits() >= 1_000_000 - FRAME_ALLOCATION_FIRST);
+    assert!(liar.budget.available() >= 1_000_000 - FRAME_ALLOCATION_FIRST);
 }
 
 #[tokio::test]
@@ -216,8 +216,8 @@ async fn large_frame_arrives_whole_and_takes_its_budget() {
     let body = [b"p".as_slice(), &[7; 499_999]].concat();
     served.send(&body).await;
     served.accepted(1).await;
-    assert_eq!(served.budget.available_permits(), 500_000);
+    assert_eq!(served.budget.available(), 500_000);
     served.echo.held.lock().unwrap().remove(0).send(()).unwrap();
     assert_eq!(served.receive().await, body);
-    assert_eq!(served.budget.available_permits(), 1_000_000);
+    assert_eq!(served.budget.available(), 1_000_000);
 }

@@ -1,0 +1,112 @@
+//! Memory for requests and for records that are not committed yet.
+//!
+//! Owns: one budget in bytes for all connections of a listener. A share is given back when it is dropped.
+//! Does not own: who takes how much when (`connection`).
+//!
+//! Invariants: MEM-1. Large frames, which may be half read for long, never take all of it: ordinary ones always get on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Frames above this length are large.
+const LARGE_BYTES: usize = 2 << 20;
+/// Part of the budget that large frames leave alone: one in so many.
+const RESERVED_PART: usize = 8;
+/// How long a share is waited for. Producers that are slowed down wait as long as their own time-out is by default.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// The budget. Clones share it.
+#[derive(Clone, Debug)]
+pub struct ByteBudget {
+    all: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+/// Part of the budget that a frame holds.
+#[derive(Debug)]
+pub struct BudgetShare {
+    all: OwnedSemaphorePermit,
+    large: Option<OwnedSemaphorePermit>,
+}
+
+/// Why there is no share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoBudget {
+    /// Others hold it all. Frames that are half read may wait for each other; who waits longest is let go.
+    #[error("no memory for the frame within {} s (esker.buffer.bytes)", WAIT_MAX.as_secs())]
+    TimedOut,
+    /// The listener is gone.
+    #[error("shutting down")]
+    Closed,
+}
+
+impl ByteBudget {
+    /// Of so many bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        let bytes = bytes.min(Semaphore::MAX_PERMITS);
+        Self {
+            all: Arc::new(Semaphore::new(bytes)),
+            large: Arc::new(Semaphore::new(bytes - bytes / RESERVED_PART)),
+        }
+    }
+
+    /// Bytes that nobody holds.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.all.available_permits()
+    }
+
+    /// Takes a first or a further share for a frame of this length.
+    ///
+    /// # Errors
+    /// See [`NoBudget`].
+    pub async fn take(&self, frame_bytes: usize, bytes: usize) -> Result<BudgetShare, NoBudget> {
+        let large = if frame_bytes > LARGE_BYTES {
+            Some(acquire(&self.large, bytes).await?)
+        } else {
+            None
+        };
+        let all = acquire(&self.all, bytes).await?;
+        Ok(BudgetShare { all, large })
+    }
+}
+
+impl BudgetShare {
+    /// Adds another share of the same frame.
+    pub fn merge(&mut self, other: Self) {
+        self.all.merge(other.all);
+        match (&mut self.large, other.large) {
+            (Some(mine), Some(other)) => mine.merge(other),
+            (mine @ None, other) => *mine = other,
+            (Some(_), None) => {}
+        }
+    }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, NoBudget> {
+    let permits = u32::try_from(bytes).map_err(|_| NoBudget::TimedOut)?;
+    match tokio::time::timeout(WAIT_MAX, Arc::clone(semaphore).acquire_many_owned(permits)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(_)) => Err(NoBudget::Closed),
+        Err(_) => Err(NoBudget::TimedOut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn large_frames_leave_room_for_ordinary_ones() {
+        let budget = ByteBudget::new(80 << 20);
+        let held = budget.take(100 << 20, 70 << 20).await.unwrap();
+        assert_eq!(budget.take(100 << 20, 1 << 20).await.unwrap_err(), NoBudget::TimedOut);
+        let ordinary = budget.take(1 << 20, 1 << 20).await.unwrap();
+        drop((held, ordinary));
+        assert_eq!(budget.available(), 80 << 20);
+        budget.take(100 << 20, 70 << 20).await.unwrap();
+    }
+}
