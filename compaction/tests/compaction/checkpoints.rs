@@ -64,7 +64,7 @@ async fn the_log_is_truncated_and_objects_stay_few() {
     assert!(world.count("merged") + world.count("page") < 20, "{:#?}", world.keys());
 }
 
-/// Twenty seconds of 200 flushes a second, under the settings of `esker dev`; `examples/hour.rs` does an hour.
+/// Twenty seconds of 200 flushes a second, under the settings of `esker dev`; `compaction/examples/hour.rs` does an hour.
 #[tokio::test(start_paused = true)]
 async fn hundreds_of_flushes_a_second_leave_few_objects_and_little_metadata() {
     let mut world = World::new(5).await;
