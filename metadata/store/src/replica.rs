@@ -146,7 +146,7 @@ impl Replica {
     pub fn apply(&self, at: CommitPosition, record: &[u8]) -> Result<(), Unsupported> {
         let mut fold = self.fold.write().unwrap_or_else(PoisonError::into_inner);
         let applied = fold.apply_bytes(at, record)?;
-        let unmerged = fold.unmerged_stats().segments;
+        let unmerged = fold.unmerged_stats().batches;
         drop(fold);
         gauge!("esker_fold_index").set(as_gauge(at.index.0));
         gauge!("esker_unmerged_entries").set(as_gauge(unmerged));
@@ -181,6 +181,9 @@ impl Replica {
         self.root.send_replace(Some(root));
         let mut fold = self.fold.write().unwrap_or_else(PoisonError::into_inner);
         fold.forget_merged(merged);
+        let unmerged = fold.unmerged_stats().batches;
+        drop(fold);
+        gauge!("esker_unmerged_entries").set(as_gauge(unmerged));
     }
 
     /// A topic record was put or deleted.
