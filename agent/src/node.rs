@@ -89,6 +89,9 @@ pub enum NodeError {
     /// The cluster's first entries were not committed.
     #[error("the cluster could not be set up: {0}")]
     SetUp(#[from] ProposeError),
+    /// What was in the write-ahead buffer could not be stored in time; nothing of it was acknowledged.
+    #[error("records in flight could not be stored within {} s; they were not acknowledged", DRAIN_MAX.as_secs())]
+    NotDrained,
     /// A task panicked.
     #[error("a task of the agent ended: {0}")]
     Task(tokio::task::JoinError),
@@ -333,7 +336,7 @@ impl Node {
             }
             Ok(())
         });
-        let drained = drained.await.unwrap_or(Ok(()));
+        let drained = drained.await.unwrap_or(Err(NodeError::NotDrained));
         self.tasks.shutdown().await;
         result.and(drained)
     }
