@@ -186,7 +186,7 @@ impl Host {
             Err(NodeError::Follow(FollowEnd::OtherIncarnation | FollowEnd::WentBack { .. } | FollowEnd::Sink(_))) => {
                 true
             }
-            Err(NodeError::Task(_)) => true,
+            Err(NodeError::Task(_) | NodeError::NotDrained) => true,
         };
         if never {
             self.machine.history.violate(format!("the node gave up: {ended:?}"));

@@ -123,7 +123,9 @@ async fn damaged_and_forbidden_batches_are_refused() {
     let shifted = filled(builder().base_offset(5), &["a"]);
     is_refused(c, &topic, shifted.bytes().clone(), ErrorCode::InvalidRecord).await;
     let codec_7 = tampered(&good, ATTRIBUTES_AT, &[0, 7]);
-    is_refused(c, &topic, codec_7, ErrorCode::UnsupportedCompressionType).await;
+    // The CRC covers the attributes and is judged first.
+    is_refused(c, &topic, codec_7.clone(), ErrorCode::CorruptMessage).await;
+    is_refused(c, &topic, resealed(&codec_7), ErrorCode::UnsupportedCompressionType).await;
     assert_eq!(c.store(&topic, 0, &good).await, 0);
 }
 
