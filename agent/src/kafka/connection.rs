@@ -233,7 +233,8 @@ async fn read_frame<R: AsyncRead + Unpin>(
     let mut granted = length.min(FRAME_ALLOCATION_FIRST);
     let mut share = budget.take(length, granted).await.map_err(no_budget)?;
     while buffer.len() < length {
-        if buffer.len() >= granted {
+        // More may have come than was granted, where the buffer of an earlier frame is used again.
+        while buffer.len() >= granted {
             let more = (length - granted).min(granted.saturating_mul(3));
             share.merge(budget.take(length, more).await.map_err(no_budget)?);
             granted += more;
@@ -242,6 +243,9 @@ async fn read_frame<R: AsyncRead + Unpin>(
         if read_some(read, buffer, body_until).await? == 0 {
             return Err(CloseConnection("closed inside a frame".into()));
         }
+    }
+    if granted < length {
+        share.merge(budget.take(length, length - granted).await.map_err(no_budget)?);
     }
     let bytes = buffer.split_to(length).freeze();
     Ok(Some(Frame {
