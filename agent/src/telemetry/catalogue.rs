@@ -69,7 +69,15 @@ const OUTCOME: Label = ("outcome", &["ok", "not_found", "failed", "unknown", "ca
 const CACHE_OUTCOME: Label = ("outcome", &["hit", "miss"]);
 const COMPACTION_STEP: Label = (
     "step",
-    &["claim", "checkpoint", "truncate", "intake", "levels", "retention", "garbage"],
+    &[
+        "claim",
+        "checkpoint",
+        "truncate",
+        "intake",
+        "levels",
+        "retention",
+        "garbage",
+    ],
 );
 const MERGE_KIND: Label = ("kind", &["fresh", "levels"]);
 const COMMIT_OUTCOME: Label = ("outcome", &["committed", "refused", "session_lost", "undecided"]);
