@@ -14,7 +14,7 @@ import wire
 from bystander import MIB, undisturbed
 from harness import Failed, case, check, equal, wait_until
 
-CLOSE_SECONDS_MAX = 5.0
+CLOSE_SECONDS_MAX = 20.0  # a disk that is busy with something else may hold up a commit for seconds
 REQUEST_BYTES_MAX = 104_857_600
 ELSEWHERE = "127.0.0.2"  # where misbehaviour comes from, so that limits per address do not hit the bystander
 SETTINGS = {"esker_cache_bytes": "32MiB"}
