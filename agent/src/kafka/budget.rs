@@ -16,6 +16,8 @@ const LARGE_BYTES: usize = 2 << 20;
 const RESERVED_PART: usize = 8;
 /// How long a share is waited for. Producers that are slowed down wait as long as their own time-out is by default.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long a large frame waits: half read ones hold what others of them wait for, also when their senders are gone.
+const LARGE_WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// The budget. Clones share it.
 #[derive(Clone, Debug)]
@@ -35,7 +37,7 @@ pub struct BudgetShare {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoBudget {
     /// Others hold it all. Frames that are half read may wait for each other; who waits longest is let go.
-    #[error("no memory for the frame within {} s (esker.buffer.bytes)", WAIT_MAX.as_secs())]
+    #[error("no memory for the frame in time (esker.buffer.bytes)")]
     TimedOut,
     /// The listener is gone.
     #[error("shutting down")]
@@ -64,12 +66,12 @@ impl ByteBudget {
     /// # Errors
     /// See [`NoBudget`].
     pub async fn take(&self, frame_bytes: usize, bytes: usize) -> Result<BudgetShare, NoBudget> {
-        let large = if frame_bytes > LARGE_BYTES {
-            Some(acquire(&self.large, bytes).await?)
-        } else {
-            None
-        };
-        let all = acquire(&self.all, bytes).await?;
+        if frame_bytes <= LARGE_BYTES {
+            let all = acquire(&self.all, bytes, WAIT_MAX).await?;
+            return Ok(BudgetShare { all, large: None });
+        }
+        let large = Some(acquire(&self.large, bytes, LARGE_WAIT_MAX).await?);
+        let all = acquire(&self.all, bytes, LARGE_WAIT_MAX).await?;
         Ok(BudgetShare { all, large })
     }
 }
@@ -86,9 +88,13 @@ impl BudgetShare {
     }
 }
 
-async fn acquire(semaphore: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, NoBudget> {
+async fn acquire(
+    semaphore: &Arc<Semaphore>,
+    bytes: usize,
+    wait_max: Duration,
+) -> Result<OwnedSemaphorePermit, NoBudget> {
     let permits = u32::try_from(bytes).map_err(|_| NoBudget::TimedOut)?;
-    match tokio::time::timeout(WAIT_MAX, Arc::clone(semaphore).acquire_many_owned(permits)).await {
+    match tokio::time::timeout(wait_max, Arc::clone(semaphore).acquire_many_owned(permits)).await {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(_)) => Err(NoBudget::Closed),
         Err(_) => Err(NoBudget::TimedOut),
