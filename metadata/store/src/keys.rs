@@ -11,6 +11,7 @@ pub mod counter;
 pub mod head;
 pub mod incarnation;
 pub mod leader;
+pub mod node;
 pub mod owner;
 pub mod published;
 pub mod record;

@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::store::{KeyRange, KeyValue, LeaseId, MetadataError, Revision, Snapshot, WatchEvent};
 
+pub(crate) use group::check_shape;
 pub use group::{Changes, Group, Refusal};
 pub use history::{History, HistoryLimits};
 

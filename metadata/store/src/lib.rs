@@ -17,8 +17,10 @@
 //!    line and gives a [`log::Pending`]: its `number()` at once, its [`log::CommitResult`] when awaited.
 //! 5. Who leads calls [`log::publish_root`], then [`log::Truncation::truncate`] and `compact`.
 
+pub mod ages;
 pub mod checkpoint;
 pub mod embedded;
+pub mod etcd;
 pub mod keys;
 pub mod keyspace;
 mod lease_clock;

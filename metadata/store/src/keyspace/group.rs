@@ -231,7 +231,7 @@ impl<'a> Group<'a> {
     }
 }
 
-fn check_shape(txn: &Txn) -> Result<(), Refusal> {
+pub(crate) fn check_shape(txn: &Txn) -> Result<(), Refusal> {
     let mut bytes = 0;
     for found in [txn.compares.len(), txn.then.len(), txn.otherwise.len()] {
         if found > TXN_OPS_MAX {
