@@ -39,6 +39,7 @@ pub mod entry;
 pub mod fold;
 pub mod group;
 mod partition;
+pub mod placement;
 mod producer;
 pub mod state;
 mod topic;
