@@ -1,0 +1,81 @@
+//! Opening, and which errors are certain. What a bucket must do is in `conformance`.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::settings::{AccessKey, Secret};
+use super::{BucketSettings, BucketUrl, OpenError, open};
+use crate::store::{ObjectKey, ObjectStore, StoreError};
+
+fn settings() -> BucketSettings {
+    let mut settings = BucketSettings::new(Arc::new(|| SystemTime::UNIX_EPOCH));
+    settings.access_key = Some(AccessKey {
+        id: "id".to_owned(),
+        secret: Secret("hunter2".to_owned()),
+        session_token: Some(Secret("hunter3".to_owned())),
+    });
+    settings.region = Some("us-east-1".to_owned());
+    settings
+}
+
+async fn unreachable() -> Arc<dyn ObjectStore> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let settings = BucketSettings {
+        endpoint: Some(format!("http://{address}")),
+        ..settings()
+    };
+    open(&"s3://flights/a".parse().unwrap(), settings).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_put_that_never_reached_a_server_has_certainly_failed() {
+    let store = unreachable().await;
+    let key = ObjectKey("c/1".to_owned());
+    let failed = store.create(&key, vec!["x".into()]).await;
+    assert!(matches!(failed, Err(StoreError::Failed { .. })), "{failed:?}");
+    let failed = store.read(&key, 0..1).await;
+    assert!(matches!(failed, Err(StoreError::Failed { .. })), "{failed:?}");
+    let failed = store.list("", None, 1).await;
+    assert!(matches!(failed, Err(StoreError::Failed { .. })), "{failed:?}");
+}
+
+#[tokio::test]
+async fn secrets_are_not_in_settings_or_errors() {
+    let settings = settings();
+    assert!(!format!("{settings:?} {:?}", settings.access_key).contains("hunter"));
+    let store = unreachable().await;
+    let failed = store.create(&ObjectKey("c/1".to_owned()), vec![]).await.unwrap_err();
+    assert!(!format!("{failed:?} {failed}").contains("hunter"));
+}
+
+#[cfg(not(any(feature = "gcp", feature = "azure")))]
+#[tokio::test]
+async fn what_is_not_built_in_says_how_to_get_it() {
+    for (url, name) in [("gs://flights", "gcp"), ("az://flights", "azure")] {
+        let url: BucketUrl = url.parse().unwrap();
+        let Err(refused) = open(&url, settings()).await else {
+            panic!("{url} was opened")
+        };
+        assert!(matches!(refused, OpenError::NotBuilt { feature, .. } if feature == name));
+    }
+}
+
+#[tokio::test]
+async fn local_stores_need_no_credentials() {
+    let dir = tempfile::tempdir().unwrap();
+    let urls = [
+        format!("file://{}", dir.path().join("bucket").display()),
+        "memory:".to_owned(),
+    ];
+    for url in urls {
+        let settings = BucketSettings::new(Arc::new(|| SystemTime::UNIX_EPOCH));
+        let store = open(&url.parse().unwrap(), settings).await.unwrap();
+        store
+            .create(&ObjectKey("a".to_owned()), vec!["b".into()])
+            .await
+            .unwrap();
+        assert_eq!(store.read(&ObjectKey("a".to_owned()), 0..1).await.unwrap(), "b");
+    }
+}
