@@ -35,12 +35,19 @@ impl Ages {
     /// Notes where the log is. To be called often; it keeps few samples.
     pub fn observe(&mut self, now: Instant, index: LogIndex) {
         let step = self.span / SAMPLES_MAX;
-        let fresh = self.samples.back().is_some_and(|(at, _)| now.duration_since(*at) < step);
+        let fresh = self
+            .samples
+            .back()
+            .is_some_and(|(at, _)| now.duration_since(*at) < step);
         if !fresh {
             self.samples.push_back((now, index));
         }
         // The newest of those beyond the span says what is that old.
-        while self.samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= self.span) {
+        while self
+            .samples
+            .get(1)
+            .is_some_and(|(at, _)| now.duration_since(*at) >= self.span)
+        {
             self.samples.pop_front();
         }
     }
@@ -49,7 +56,9 @@ impl Ages {
     #[must_use]
     pub fn reached_a_span_ago(&self, now: Instant) -> Option<LogIndex> {
         let oldest = self.samples.front();
-        oldest.filter(|(at, _)| now.duration_since(*at) >= self.span).map(|(_, index)| *index)
+        oldest
+            .filter(|(at, _)| now.duration_since(*at) >= self.span)
+            .map(|(_, index)| *index)
     }
 }
 
@@ -74,7 +83,10 @@ mod tests {
         }
         assert!(ages.samples.len() <= 260);
         // Nothing is seen for long: the last that was seen is old then, and nothing newer.
-        assert_eq!(ages.reached_a_span_ago(at(9_000)), ages.samples.front().map(|(_, index)| *index));
+        assert_eq!(
+            ages.reached_a_span_ago(at(9_000)),
+            ages.samples.front().map(|(_, index)| *index)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -83,8 +95,14 @@ mod tests {
         let start = Instant::now();
         ages.observe(start, LogIndex(5));
         ages.observe(start + Duration::from_secs(100), LogIndex(50));
-        assert_eq!(ages.reached_a_span_ago(start + Duration::from_secs(101)), Some(LogIndex(5)));
+        assert_eq!(
+            ages.reached_a_span_ago(start + Duration::from_secs(101)),
+            Some(LogIndex(5))
+        );
         ages.observe(start + Duration::from_secs(111), LogIndex(51));
-        assert_eq!(ages.reached_a_span_ago(start + Duration::from_secs(111)), Some(LogIndex(50)));
+        assert_eq!(
+            ages.reached_a_span_ago(start + Duration::from_secs(111)),
+            Some(LogIndex(50))
+        );
     }
 }

@@ -8,6 +8,7 @@ mod backoff;
 mod bootstrap;
 mod checkpoint;
 mod committer;
+mod election;
 mod follower;
 mod position;
 mod recent;
@@ -19,6 +20,7 @@ pub use checkpoint::{
     HistoryKept, LogSnapshot, PublishedRoot, RootOutcome, Truncated, Truncation, publish_root, read_log, read_root,
 };
 pub use committer::{Commit, CommitResult, Committer, CommitterSettings, Pending, SubmitError};
+pub use election::{Elected, Leadership, resign, stand};
 pub use follower::{AppliedCommit, FollowEnd, Follower, FollowerSettings, LogSink, SinkError};
 pub use position::{LogHandle, LogPosition};
 pub use session::{Session, SessionError};

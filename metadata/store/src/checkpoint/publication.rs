@@ -12,7 +12,7 @@ use esker_segment::name::{ObjectKind, ObjectName, SegmentName};
 
 use crate::keys::published;
 use crate::keys::root::Root;
-use crate::log::{Cluster, PublishedRoot, RootOutcome, publish_root};
+use crate::log::{Cluster, Leadership, PublishedRoot, RootOutcome, publish_root};
 use crate::store::{Compare, KeyRange, LeaseId, MetadataError, Op};
 
 /// A session that is thought to live. The compare says whether it does.
@@ -105,8 +105,8 @@ impl ObjectWriter {
         ObjectName::Other { kind, name }
     }
 
-    /// Publishes a root in place of the one that was seen (`None`: there was none). Everything that this writer has named
-    /// so far and the root does not name, nor the one before it, is given up.
+    /// Publishes a root in place of the one that was seen (`None`: there was none), under the duty that this is part of.
+    /// Everything that this writer has named so far and the root does not name, nor the one before it, is given up.
     ///
     /// # Errors
     /// See [`PublishError`].
@@ -115,6 +115,7 @@ impl ObjectWriter {
         cluster: &Cluster,
         seen: Option<&PublishedRoot>,
         root: Root,
+        duty: &Leadership,
     ) -> Result<RootOutcome, PublishError> {
         let (key, through) = (published::key(self.session.id), SegmentNumber(self.given));
         let unmoved = match self.counter {
@@ -126,7 +127,7 @@ impl ObjectWriter {
             value: published::encode(through),
             lease: self.session.lease,
         };
-        let leading = vec![self.session.compare.clone(), unmoved];
+        let leading = vec![self.session.compare.clone(), duty.compare(), unmoved];
         let seen = seen.map(|seen| seen.revision);
         let outcome = publish_root(cluster, seen, leading, root, vec![put]).await?;
         if matches!(outcome, RootOutcome::Published(_)) {

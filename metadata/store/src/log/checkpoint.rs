@@ -194,6 +194,24 @@ impl Truncation {
         }
     }
 
+    /// Whether there are records at or below a root, as far as this process has followed.
+    #[must_use]
+    pub fn has_records(&self, root: &PublishedRoot) -> bool {
+        let through = root.root.index;
+        self.log
+            .shared()
+            .live(|live| live.front().is_some_and(|record| record.index <= through))
+    }
+
+    /// Whether there is history that need not be kept.
+    #[must_use]
+    pub fn is_compaction_due(&self) -> bool {
+        let now = Instant::now();
+        self.samples
+            .front()
+            .is_some_and(|(at, _)| now.duration_since(*at) >= self.kept.0)
+    }
+
     /// Removes the records at or below the root, oldest first, at most 100 in one transaction.
     ///
     /// # Errors

@@ -1,0 +1,50 @@
+//! The list of cases, for whoever brings a store to run them on.
+
+/// Calls `$run! { $backend, CASES… }`.
+macro_rules! for_each_case {
+    ($run:ident, $backend:ident) => {
+        $run! {
+            $backend,
+            transactions::absent_holds_only_without_the_key,
+            transactions::create_revision_holds_for_one_life_of_a_key,
+            transactions::mod_revision_holds_until_the_next_put,
+            transactions::value_holds_only_for_that_value,
+            transactions::all_compares_must_hold,
+            transactions::a_put_answers_what_was_there,
+            transactions::versions_count_puts_and_begin_anew_after_a_delete,
+            transactions::a_delete_answers_whether_there_was_a_key,
+            transactions::a_read_sees_what_stands_before_it,
+            transactions::revisions_rise_by_one_for_each_change,
+            transactions::what_changes_nothing_keeps_the_revision,
+            transactions::values_of_a_mebibyte_are_fine,
+            transactions::too_many_bytes_are_refused,
+            transactions::a_list_has_at_most_128_operations,
+            transactions::one_key_is_not_changed_twice,
+            transactions::an_empty_key_is_refused,
+            transactions::a_prefix_ends_where_it_ends,
+            transactions::a_snapshot_reads_all_ranges_at_one_revision,
+            watches::an_old_revision_gives_everything_in_order,
+            watches::a_revision_is_never_split,
+            watches::only_the_prefix_is_watched,
+            watches::a_watch_waits_for_the_future,
+            watches::a_cancelled_wait_loses_nothing,
+            watches::no_gap_between_a_snapshot_and_a_watch,
+            watches::compacted_history_cannot_be_watched,
+            watches::compaction_keeps_live_keys,
+            leases::keys_go_when_the_lease_runs_out,
+            leases::all_keys_of_a_lease_go_at_one_revision,
+            leases::keep_alive_puts_the_end_off,
+            leases::a_lease_that_ran_out_cannot_be_kept_alive,
+            leases::a_revoked_lease_takes_its_keys_along,
+            leases::revoking_twice_is_fine,
+            leases::a_lease_that_does_not_exist_refuses_the_transaction,
+            leases::a_put_moves_a_key_to_another_lease,
+            leases::a_key_put_again_after_its_lease_is_a_new_key,
+            concurrency::compared_increments_count_exactly,
+            concurrency::one_of_many_claims_wins,
+            concurrency::an_answered_transaction_is_seen_by_every_later_read,
+            concurrency::a_refused_transaction_takes_no_other_along,
+            concurrency::the_identical_transaction_applies_once,
+        }
+    };
+}
