@@ -20,12 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::groups::coordinator::Coordinator;
+use crate::membership::Membership;
 use crate::producer_ids::ProducerIds;
 use crate::replica_view::View;
 use crate::settings::Settings;
 use crate::topics::{TopicCatalog, TopicView};
 use crate::wake::Wakers;
 use crate::writer::LogWriter;
+use crate::zones::zone_of_client;
 
 /// Where clients reach this agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,16 +38,24 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
 /// What the request handlers share.
 pub struct Agent {
     /// For handlers that outlive a call.
     pub(crate) this: Weak<Agent>,
     /// Kafka's cluster id.
     pub cluster: String,
-    /// This agent's node id.
-    pub node_id: i32,
-    /// Where clients reach it.
-    pub endpoint: Endpoint,
+    /// This agent among the others.
+    pub members: Arc<Membership>,
     /// Settings of the process.
     pub settings: Arc<Settings>,
     /// Wall clock.
@@ -151,6 +161,13 @@ impl Agent {
             newer if newer > current => Err(ErrorCode::UnknownLeaderEpoch),
             _ => Ok(()),
         }
+    }
+
+    /// The zone that a client says it is in, or else that of this agent's listener.
+    #[must_use]
+    pub fn zone_of<'a>(&'a self, client_id: Option<&'a str>) -> Option<&'a str> {
+        let listener = self.settings.network.listener_zone.as_str();
+        zone_of_client(client_id).or_else(|| Some(listener).filter(|zone| !zone.is_empty()))
     }
 
     /// `esker.max.decompressed.bytes`.

@@ -18,10 +18,10 @@ use esker_metadata::log::{
     AppliedCommit, Cluster, FollowEnd, Follower, FollowerSettings, LogHandle, LogSink, SessionError, SinkError,
 };
 use esker_metadata::replica::Replica;
-use esker_metadata::store::MetadataError;
+use esker_metadata::store::{MetadataError, Revision};
 use esker_model::CommitPosition;
 use esker_model::entry::{Entry, FeatureLevel, Incarnation, Limits};
-use esker_segment::id::{IncarnationId, IncarnationNumber, Timestamp};
+use esker_segment::id::{IncarnationId, IncarnationNumber, SessionId, Timestamp};
 use esker_segment::name::ClusterId;
 use esker_storage::buffer::BufferSettings;
 use esker_storage::cache::{CacheSettings, SegmentCache};
@@ -30,19 +30,21 @@ use esker_storage::named::NamedObjects;
 use esker_storage::store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::agent::{Agent, Announcer, Endpoint};
+use crate::agent::{Agent, Announcer};
 use crate::clock::Clock;
 use crate::group_parts::{FoldTopics, LogOffsets};
-use crate::groups::coordinator::{Coordinator, Parts as GroupParts};
+use crate::groups::coordinator::{Coordinator, OffsetExpiry, Parts as GroupParts};
 use crate::groups::seams::VolatileGroups;
 use crate::groups::settings::GroupSettings;
 use crate::kafka::budget::ByteBudget;
 use crate::kafka::connection::{ConnectionLimits, Service};
 use crate::kafka::listener::{self, ListenerLimits};
+use crate::membership::identity::{Announcement, Identity};
+use crate::membership::Membership;
 use crate::producer_ids::ProducerIds;
 use crate::replica_view::View;
 use crate::settings::Settings;
@@ -68,10 +70,8 @@ pub struct NodeParts {
     pub random: Arc<dyn Fn() -> u128 + Send + Sync>,
     /// Settings.
     pub settings: Arc<Settings>,
-    /// This agent's node id.
-    pub node_id: i32,
-    /// Where clients reach it.
-    pub endpoint: Endpoint,
+    /// What this agent says of itself.
+    pub announcement: Announcement,
 }
 
 /// Why an agent did not start, or ended by itself.
@@ -105,6 +105,8 @@ pub struct Node {
     stop_listening: CancellationToken,
     stop_writing: CancellationToken,
     budget: ByteBudget,
+    /// A node that is dropped takes its connections with it.
+    _connections: DropGuard,
 }
 
 /// Feeds the replica from the follower.
@@ -112,6 +114,7 @@ struct ReplicaSink {
     replica: Arc<Replica>,
     merged: MergedReader,
     objects: NamedObjects,
+    members: Arc<Membership>,
 }
 
 #[async_trait]
@@ -148,6 +151,14 @@ impl LogSink for ReplicaSink {
     fn on_topic(&mut self, name: &str, topic: Option<&Topic>) {
         self.replica.on_topic(name, topic.cloned());
     }
+
+    fn on_session(&mut self, session: SessionId, info: Option<&SessionInfo>) {
+        self.members.on_session(session, info);
+    }
+
+    fn on_owner(&mut self, shard: u16, owner: Option<(SessionId, Revision)>) {
+        self.members.on_owner(shard, owner);
+    }
 }
 
 fn manifest_of(root: &Root) -> Option<ManifestRef> {
@@ -165,6 +176,7 @@ struct Reading {
     objects: NamedObjects,
     merged: MergedReader,
     cache: Arc<SegmentCache>,
+    members: Arc<Membership>,
 }
 
 impl Reading {
@@ -179,10 +191,12 @@ impl Reading {
         }));
         let objects = NamedObjects::new(Arc::clone(&parts.objects), parts.cluster.clone());
         let merged = MergedReader::new(objects.clone(), MergedSettings::default());
+        let members = Membership::new(Identity::new(parts.announcement.clone()));
         let sink = ReplicaSink {
             replica: Arc::clone(&replica),
             merged: merged.clone(),
             objects: objects.clone(),
+            members: Arc::clone(&members),
         };
         let (follower, log) = Follower::new(parts.metadata.clone(), Box::new(sink), FollowerSettings::default());
         let following = follower.run();
@@ -201,6 +215,7 @@ impl Reading {
             objects,
             merged,
             cache,
+            members,
         })
     }
 }
@@ -220,15 +235,12 @@ async fn start_writer(
             cache: Arc::clone(&reading.cache),
             cluster: parts.cluster.clone(),
             incarnation: (incarnation.number, IncarnationId(incarnation.id)),
-            zone: Box::from(""),
+            zone: Box::from(parts.announcement.zone.as_str()),
         },
         replica: Arc::clone(&reading.replica),
         log: reading.log.clone(),
         uploads_max: usize::try_from(parts.settings.flush.uploads_max).unwrap_or(usize::MAX),
-        info: SessionInfo {
-            node_id: parts.node_id,
-            ..SessionInfo::default()
-        },
+        members: Arc::clone(&reading.members),
         stop,
     })
     .await?;
@@ -254,12 +266,17 @@ impl Node {
             timers.await;
             Ok(())
         });
+        let expiry = OffsetExpiry::new(Arc::clone(&groups), parts.settings.groups.offsets_retention);
+        let expiring = expiry.run(stop_listening.clone());
+        tasks.spawn(async {
+            expiring.await;
+            Ok(())
+        });
         let budget = usize::try_from(parts.settings.memory.buffer_bytes_max).unwrap_or(usize::MAX);
         let agent = Arc::new_cyclic(|this| Agent {
             this: this.clone(),
             cluster: parts.cluster.as_str().to_owned(),
-            node_id: parts.node_id,
-            endpoint: parts.endpoint,
+            members: reading.members,
             settings: parts.settings,
             clock: parts.clock,
             random: parts.random,
@@ -280,6 +297,7 @@ impl Node {
             agent,
             tasks,
             listeners: TaskTracker::new(),
+            _connections: stop_listening.clone().drop_guard(),
             stop_listening,
             stop_writing,
             budget: ByteBudget::new(budget),

@@ -61,6 +61,10 @@ pub struct TopicDefaults {
     pub retention: RetentionTime,
     /// `log.retention.bytes` for each partition; `None` keeps everything.
     pub retention_bytes: Option<u64>,
+    /// `log.message.timestamp.before.max.ms`.
+    pub timestamp_before_max_ms: i64,
+    /// `log.message.timestamp.after.max.ms`.
+    pub timestamp_after_max_ms: i64,
     /// `log.message.timestamp.type`.
     pub timestamp_type: TimestampType,
     /// `compression.type`.
@@ -122,6 +126,8 @@ pub struct NetworkSettings {
     pub connections_per_ip_max: u32,
     /// `connections.max.idle.ms`.
     pub connection_idle_max: Duration,
+    /// `esker.listener.zone`: the zone of clients that do not say theirs; empty for none.
+    pub listener_zone: String,
     /// `fetch.max.bytes`: the most one fetch answer carries, whatever the client asks for.
     pub fetch_bytes_max: u32,
 }

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use esker_agent::agent::Endpoint;
 use esker_agent::clock::SystemClock;
+use esker_agent::membership::identity::Announcement;
 use esker_agent::node::{Node, NodeParts};
 use esker_agent::settings::Settings;
 use esker_compaction::incarnation;
@@ -107,10 +108,16 @@ pub(crate) async fn start(
         clock: Arc::new(SystemClock),
         random: Arc::new(random),
         settings: Arc::new(settings),
-        node_id: NODE_ID,
-        endpoint: Endpoint {
-            host: advertised.host,
-            port: advertised.port,
+        announcement: Announcement {
+            node: Some(NODE_ID),
+            zone: String::new(),
+            kafka: Endpoint {
+                host: advertised.host,
+                port: advertised.port,
+            },
+            http: None,
+            peer: None,
+            process: 1,
         },
     })
     .await

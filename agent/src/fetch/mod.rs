@@ -39,6 +39,8 @@ struct Wanted {
     /// The error to answer, once that is decided.
     error: Option<ErrorCode>,
     located: Option<Located>,
+    /// An agent of the client's zone, which this one is not in (KIP-392).
+    nearer: Option<i32>,
 }
 
 /// One topic of the request.
@@ -91,6 +93,9 @@ fn bytes_limit(bytes: i32) -> u64 {
 }
 
 async fn resolve(agent: &Arc<Agent>, context: &RequestContext, request: FetchRequest) -> Vec<WantedTopic> {
+    let (view, rack) = (agent.members.view(), request.rack_id);
+    let is_near = rack.is_empty() || *rack == *agent.members.identity().zone();
+    let nearer = |at: &TopicPartition| view.placement.in_zone(*at, &rack).filter(|_| !is_near);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let by_id = context.version >= TOPIC_ID_FROM;
@@ -118,6 +123,7 @@ async fn resolve(agent: &Arc<Agent>, context: &RequestContext, request: FetchReq
             };
             let epoch = agent.check_leader_epoch(request.current_leader_epoch);
             partitions.push(Wanted {
+                nearer: found.as_ref().ok().and_then(nearer),
                 at: found.ok(),
                 error: found.err().or(epoch.err()),
                 request,
@@ -146,6 +152,8 @@ async fn locate_all(agent: &Arc<Agent>, topics: &mut [WantedTopic], isolation: I
                         .places
                         .last()
                         .is_some_and(|place| place.end() < located.readable_end);
+                    // Nothing to wait for: the client shall fetch there.
+                    enough |= wanted.nearer.is_some();
                     wanted.located = Some(located);
                 }
                 Err((code, located)) => {
@@ -264,6 +272,10 @@ async fn partition_data(
     let (Some(located), Some(at)) = (wanted.located, wanted.at) else {
         return data;
     };
+    if let Some(nearer) = wanted.nearer {
+        data.preferred_read_replica = nearer;
+        return data;
+    }
     let asked = Offset(wanted.request.fetch_offset);
     let mut read = read_within(agent, located.places, most, first).await;
     if read.as_ref().is_err_and(read::ReadError::is_gone) {

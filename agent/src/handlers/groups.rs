@@ -30,10 +30,11 @@ pub async fn answer(
     let groups = &agent.groups;
     match key {
         ApiKey::FindCoordinator => {
+            let own = agent.members.identity().member();
             let node = Node {
-                id: agent.node_id,
-                host: Str::from(agent.endpoint.host.as_str()),
-                port: agent.endpoint.port,
+                id: own.node,
+                host: Str::from(own.endpoint.host.as_str()),
+                port: own.endpoint.port,
             };
             respond(reply, body, async |request| {
                 find_coordinator(&request, context.version, &node)

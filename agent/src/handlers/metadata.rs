@@ -9,10 +9,12 @@ use esker_kafka::messages::metadata_response::{
     MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use esker_kafka::{ErrorCode, Str, TopicRef, Uuid};
+use esker_segment::id::{PartitionIndex, TopicPartition};
 
 use super::create_topics::{NewTopic, create};
 use crate::agent::Agent;
 use crate::kafka::dispatch::RequestContext;
+use crate::membership::{Member, MemberView};
 use crate::topics::TopicView;
 
 /// Answers.
@@ -24,6 +26,11 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Metad
     };
     // Before version 4 the client could not forbid it.
     let may_create = agent.settings.topics.auto_create && (context.version < 4 || request.allow_auto_topic_creation);
+    let placed = Placed {
+        view: agent.members.view(),
+        zone: agent.zone_of(context.client_id.as_deref()),
+        leader_epoch: agent.leader_epoch(),
+    };
     let mut topics = Vec::new();
     if everything {
         let known: Vec<_> = agent.replica.fold().topics().map(|topic| Uuid(topic.id.0)).collect();
@@ -31,7 +38,7 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Metad
             known
                 .into_iter()
                 .filter_map(|id| agent.known_topic(&TopicRef::Id(id)))
-                .map(|t| found(agent, &t)),
+                .map(|t| found(&placed, &t)),
         );
     }
     for asked in request.topics.into_iter().flatten().filter(|_| !everything) {
@@ -41,7 +48,7 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Metad
             (None, id) => agent.topic(&TopicRef::Id(id)).await.ok_or(ErrorCode::UnknownTopicId),
         };
         topics.push(match topic {
-            Ok(topic) => found(agent, &topic),
+            Ok(topic) => found(&placed, &topic),
             Err(code) => MetadataResponseTopic {
                 error_code: code.code(),
                 name: if by_id && context.version < 12 {
@@ -55,14 +62,10 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Metad
         });
     }
     MetadataResponse {
-        brokers: vec![MetadataResponseBroker {
-            node_id: agent.node_id,
-            host: Str::from(agent.endpoint.host.as_str()),
-            port: i32::from(agent.endpoint.port),
-            rack: None,
-        }],
+        brokers: placed.view.members.iter().map(broker).collect(),
         cluster_id: Some(Str::from(agent.cluster.as_str())),
-        controller_id: agent.node_id,
+        // Every agent does what a controller does; this one certainly lives.
+        controller_id: agent.members.identity().node(),
         topics,
         ..Default::default()
     }
@@ -89,16 +92,38 @@ async fn named(agent: &Arc<Agent>, name: &Str, may_create: bool) -> Result<Topic
     }
 }
 
-fn found(agent: &Agent, topic: &TopicView) -> MetadataResponseTopic {
-    let leader_epoch = agent.leader_epoch();
-    let partitions = (0..topic.partitions).map(|index| MetadataResponsePartition {
-        error_code: 0,
-        partition_index: i32::try_from(index).unwrap_or(i32::MAX),
-        leader_id: agent.node_id,
-        leader_epoch,
-        replica_nodes: vec![agent.node_id],
-        isr_nodes: vec![agent.node_id],
-        offline_replicas: Vec::new(),
+/// What a client of one zone is told of leaders.
+struct Placed<'a> {
+    view: Arc<MemberView>,
+    zone: Option<&'a str>,
+    leader_epoch: i32,
+}
+
+fn broker(member: &Member) -> MetadataResponseBroker {
+    MetadataResponseBroker {
+        node_id: member.node,
+        host: Str::from(member.endpoint.host.as_str()),
+        port: i32::from(member.endpoint.port),
+        rack: Some(Str::from(&*member.zone)).filter(|zone| !zone.is_empty()),
+    }
+}
+
+fn found(placed: &Placed<'_>, topic: &TopicView) -> MetadataResponseTopic {
+    let partitions = (0..topic.partitions).map(|index| {
+        let at = TopicPartition {
+            topic: topic.id,
+            partition: PartitionIndex(index),
+        };
+        let replicas = placed.view.placement.replicas(at, placed.zone);
+        MetadataResponsePartition {
+            error_code: 0,
+            partition_index: i32::try_from(index).unwrap_or(i32::MAX),
+            leader_id: replicas.first().copied().unwrap_or(-1),
+            leader_epoch: placed.leader_epoch,
+            replica_nodes: replicas.clone(),
+            isr_nodes: replicas,
+            offline_replicas: Vec::new(),
+        }
     });
     MetadataResponseTopic {
         error_code: 0,

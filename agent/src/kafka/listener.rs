@@ -72,6 +72,8 @@ pub async fn run(
             drop(place);
         });
     }
+    // Who comes now shall go elsewhere.
+    drop(listener);
     tracker.close();
     if tokio::time::timeout(DRAIN_MAX, tracker.wait()).await.is_err() {
         info!(

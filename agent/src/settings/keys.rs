@@ -104,6 +104,20 @@ pub static KEYS: &[Key] = &[
     )
     .topic("message.timestamp.type"),
     key(
+        "log.message.timestamp.before.max.ms",
+        Slot::Signed(|s| &mut s.topics.timestamp_before_max_ms, 0..=i64::MAX),
+        "9223372036854775807",
+        "A record is refused if its producer's time stamp is older than this.",
+    )
+    .topic("message.timestamp.before.max.ms"),
+    key(
+        "log.message.timestamp.after.max.ms",
+        Slot::Signed(|s| &mut s.topics.timestamp_after_max_ms, 0..=i64::MAX),
+        "3600000",
+        "A record is refused if its producer's time stamp lies further in the future than this.",
+    )
+    .topic("message.timestamp.after.max.ms"),
+    key(
         "compression.type",
         Slot::Compression(|s| &mut s.topics.compression),
         "producer",
@@ -176,6 +190,12 @@ pub static KEYS: &[Key] = &[
         Slot::Size32(|s| &mut s.network.fetch_bytes_max, 1024..=INT_MAX),
         "57671680",
         "Most bytes in one fetch answer, whatever the client asks for; one batch always goes through.",
+    ),
+    key(
+        "esker.listener.zone",
+        Slot::Text(|s| &mut s.network.listener_zone),
+        "",
+        "Zone of clients that do not say theirs (zone=… in the client id); empty for none: then all agents lead for them.",
     ),
     key(
         "transaction.max.timeout.ms",
@@ -307,6 +327,8 @@ impl Settings {
                     hours: 0,
                 },
                 retention_bytes: None,
+                timestamp_before_max_ms: 0,
+                timestamp_after_max_ms: 0,
                 timestamp_type: TimestampType::CreateTime,
                 compression: TopicCompression::Producer,
                 cleanup: CleanupPolicy::Delete,
@@ -324,6 +346,7 @@ impl Settings {
                 connections_per_ip_max: 0,
                 connection_idle_max: zero,
                 fetch_bytes_max: 0,
+                listener_zone: String::new(),
             },
             producers: ProducerSettings {
                 transaction_timeout_max: zero,

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::topic::{CleanupPolicy, TopicCompression};
 use super::value::{
-    TimestampType, ValueError, parse_bool, parse_duration, parse_number, parse_size, show_duration, show_size,
+    TEXT_BYTES_MAX, TimestampType, ValueError, parse_bool, parse_duration, parse_number, parse_size, parse_text,
+    show_duration, show_size,
 };
 use super::{KEYS, Settings};
 
@@ -59,6 +60,7 @@ impl Key {
             Slot::Size(..) | Slot::Size32(..) | Slot::OptionalSize(_) => "bytes",
             Slot::Timestamp(_) | Slot::Compression(_) => "word",
             Slot::Cleanup(_) => "list",
+            Slot::Text(_) => "text",
         }
     }
 
@@ -83,6 +85,7 @@ impl Key {
             Slot::Timestamp(_) => TimestampType::ALLOWED.to_owned(),
             Slot::Compression(_) => TopicCompression::ALLOWED.to_owned(),
             Slot::Cleanup(_) => CleanupPolicy::ALLOWED.to_owned(),
+            Slot::Text(_) => format!("up to {TEXT_BYTES_MAX} bytes"),
         }
     }
 }
@@ -106,6 +109,7 @@ pub(super) enum Slot {
     Timestamp(Field<TimestampType>),
     Compression(Field<TopicCompression>),
     Cleanup(Field<CleanupPolicy>),
+    Text(Field<String>),
 }
 
 fn fit_u32(number: i64) -> u32 {
@@ -139,6 +143,7 @@ impl Slot {
             Self::Timestamp(field) => *field(settings) = TimestampType::parse(text)?,
             Self::Compression(field) => *field(settings) = TopicCompression::parse(text)?,
             Self::Cleanup(field) => *field(settings) = CleanupPolicy::parse(text)?,
+            Self::Text(field) => *field(settings) = parse_text(text)?,
         }
         Ok(())
     }
@@ -155,6 +160,7 @@ impl Slot {
             Self::Timestamp(field) => field(copy).name().to_owned(),
             Self::Compression(field) => field(copy).name().to_owned(),
             Self::Cleanup(field) => field(copy).name().to_owned(),
+            Self::Text(field) => field(copy).clone(),
             Self::Count(..) | Self::Millis(..) | Self::Minutes(..) | Self::Size(..) | Self::Size32(..) => self
                 .number(settings)
                 .map_or_else(String::new, |number| number.to_string()),
@@ -175,7 +181,8 @@ impl Slot {
             | Self::OptionalSize(_)
             | Self::Timestamp(_)
             | Self::Compression(_)
-            | Self::Cleanup(_) => None,
+            | Self::Cleanup(_)
+            | Self::Text(_) => None,
         }
     }
 }

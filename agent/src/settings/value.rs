@@ -6,6 +6,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+/// Longest text.
+pub const TEXT_BYTES_MAX: usize = 2048;
+
 /// What is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
@@ -29,12 +32,23 @@ pub enum ValueError {
         /// Largest value allowed.
         high: String,
     },
+    /// A text that is too long or holds what no name, address or URL does.
+    #[error("a text of at most {TEXT_BYTES_MAX} bytes without control characters is needed")]
+    NotAText,
     /// A word that the key does not know.
     #[error("it must be one of {allowed}")]
     NotAWord {
         /// The words it knows.
         allowed: &'static str,
     },
+}
+
+/// A name, an address, a URL.
+pub(super) fn parse_text(text: &str) -> Result<String, ValueError> {
+    if text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(ValueError::NotAText);
+    }
+    Ok(text.to_owned())
 }
 
 /// `message.timestamp.type`: whose clock stamps a record.

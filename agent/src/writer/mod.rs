@@ -84,6 +84,12 @@ impl LogWriter {
         self.session.borrow().clone()
     }
 
+    /// Tells of every session that this process takes, and of each that it loses.
+    #[must_use]
+    pub fn sessions(&self) -> watch::Receiver<Option<LiveSession>> {
+        self.session.clone()
+    }
+
     /// Commits entries and returns their verdicts, one each, once this agent's own fold has applied them.
     ///
     /// # Errors

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_metadata::checkpoint::LiveSession;
-use esker_metadata::keys::session::SessionInfo;
 use esker_metadata::log::{
     Cluster, Commit, CommitResult, Committer, CommitterSettings, LogHandle, Pending, Session, SessionError,
 };
@@ -27,6 +26,7 @@ use tracing::{error, info, trace, warn};
 use super::pipeline::{Flushed, Group, Item, Pipeline, Uploaded, verdicts_in_order};
 use super::upload::{Upload, Uploader};
 use super::{ProposeError, WriterEnd};
+use crate::membership::Membership;
 use crate::produce::acks::Outcome;
 
 /// Commits sent and not answered.
@@ -50,8 +50,8 @@ pub struct WriterParts {
     pub log: LogHandle,
     /// Segments being uploaded at once.
     pub uploads_max: usize,
-    /// What the session says of this process.
-    pub info: SessionInfo,
+    /// This process, as its sessions say it.
+    pub members: Arc<Membership>,
     /// Drain and end.
     pub stop: CancellationToken,
 }
@@ -78,15 +78,13 @@ enum GroupOutcome {
     Unknown,
 }
 
-/// How long a session outlives its process; the store may grant more.
-const SESSION_TTL: Duration = Duration::from_secs(5);
-
 async fn open_session(parts: &WriterParts) -> Result<(Session, Committer), SessionError> {
     let cluster: &Cluster = parts.log.cluster();
-    let session = Session::open(cluster, |_| parts.info.clone(), SESSION_TTL).await?;
+    let session = parts.members.identity().open_session(cluster).await?;
     // Before the first commit, so that no verdict is missed.
     parts.replica.expect_session(session.id());
     parts.end.session.send_replace(Some(LiveSession::of(&session)));
+    parts.members.on_identity();
     let settings = CommitterSettings {
         window: COMMITS_MAX,
         queue: COMMITS_MAX,
@@ -328,6 +326,8 @@ impl Writer {
     /// in a new one.
     async fn renew_session(&mut self) -> Result<(), SessionError> {
         warn!(session = %self.session.id(), "session lost, taking a new one");
+        self.parts.end.session.send_replace(None);
+        self.parts.members.identity().on_lost();
         (self.session, self.committer) = loop {
             match open_session(&self.parts).await {
                 Ok(opened) => break opened,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use esker_agent::agent::{Agent, Endpoint};
 use esker_agent::clock::Clock;
+use esker_agent::membership::identity::Announcement;
 use esker_agent::node::{Node, NodeParts};
 use esker_agent::settings::{Assignment, Origin, Profile, Settings};
 use esker_metadata::embedded::EmbeddedStore;
@@ -71,10 +72,16 @@ impl Broker {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Arc::new(random),
             settings: Arc::new(settings),
-            node_id: NODE_ID,
-            endpoint: Endpoint {
-                host: address.ip().to_string(),
-                port: address.port(),
+            announcement: Announcement {
+                node: Some(NODE_ID),
+                zone: String::new(),
+                kafka: Endpoint {
+                    host: address.ip().to_string(),
+                    port: address.port(),
+                },
+                http: None,
+                peer: None,
+                process: 1,
             },
         })
         .await
