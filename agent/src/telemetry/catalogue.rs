@@ -66,6 +66,11 @@ const LATENCY_SECONDS: &[f64] = &[
 const OP: Label = ("op", &["put", "get", "list", "delete", "head"]);
 const OUTCOME: Label = ("outcome", &["ok", "not_found", "failed", "unknown", "cancelled"]);
 
+const METADATA_OP: Label = (
+    "op",
+    &["txn", "read", "watch", "grant", "keep_alive", "revoke", "compact"],
+);
+const METADATA_OUTCOME: Label = ("outcome", &["ok", "failed", "unknown"]);
 const CACHE_OUTCOME: Label = ("outcome", &["hit", "miss"]);
 const COMPACTION_STEP: Label = (
     "step",
@@ -144,6 +149,20 @@ pub static METRICS: &[Metric] = &[
         "Bytes of keys and values written to the metadata store.",
     ),
     metric(
+        "esker_metadata_requests_total",
+        Kind::Counter,
+        Unit::Count,
+        &[METADATA_OP, METADATA_OUTCOME],
+        "Requests to the metadata store; all but reads, watches and keep-alives are writes. Unknown: it may or may not have taken effect.",
+    ),
+    metric(
+        "esker_metadata_reconnects_total",
+        Kind::Counter,
+        Unit::Count,
+        &[],
+        "Connections to etcd that were given up for another one.",
+    ),
+    metric(
         "esker_unmerged_entries",
         Kind::Gauge,
         Unit::Count,
@@ -212,6 +231,13 @@ pub static METRICS: &[Metric] = &[
         Unit::Count,
         &[],
         "Partitions whose log start offset retention has raised.",
+    ),
+    metric(
+        "esker_expired_producer_windows_total",
+        Kind::Counter,
+        Unit::Count,
+        &[],
+        "States of idle producers in partitions that were forgotten.",
     ),
     metric(
         "esker_bucket_objects",

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::keyspace::{Keyspace, Limits};
 use crate::lease_clock::LeaseClock;
+use crate::metered;
 use crate::signal::{self, signal};
 use crate::store::{
     KeyRange, Lease, LeaseId, MetadataError, MetadataStore, Revision, Snapshot, Txn, TxnOutcome, Watch, WatchEvent,
@@ -204,18 +205,26 @@ fn open_blocking(medium: Box<dyn Medium>, limits: Limits) -> Result<(Durable, Ke
 #[async_trait]
 impl MetadataStore for EmbeddedStore {
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, MetadataError> {
-        self.ask(|answer| Request::Txn(txn, answer)).await
+        let counted = txn.clone();
+        let answer = self.ask(|answer| Request::Txn(txn, answer)).await;
+        metered::count_txn(&counted, &answer);
+        answer
     }
 
     async fn snapshot(&self, ranges: Vec<KeyRange>) -> Result<Snapshot, MetadataError> {
-        if self.writer.is_closed() {
-            return Err(MetadataError::Failed("embedded metadata store is closed".to_owned()));
-        }
-        Ok(self.published.read(|keyspace| keyspace.snapshot(&ranges)))
+        let read = if self.writer.is_closed() {
+            Err(MetadataError::Failed("embedded metadata store is closed".to_owned()))
+        } else {
+            Ok(self.published.read(|keyspace| keyspace.snapshot(&ranges)))
+        };
+        metered::count("read", &read);
+        read
     }
 
     async fn watch(&self, prefix: Bytes, from: Revision) -> Result<Box<dyn Watch>, MetadataError> {
-        self.published.read(|keyspace| keyspace.events(&prefix, from, 0))?;
+        let begun = self.published.read(|keyspace| keyspace.events(&prefix, from, 0));
+        metered::count("watch", &begun);
+        begun?;
         let (published, revision) = (Arc::clone(&self.published), self.revision.clone());
         Ok(Box::new(EmbeddedWatch {
             published,
@@ -226,19 +235,27 @@ impl MetadataStore for EmbeddedStore {
     }
 
     async fn grant_lease(&self, ttl: Duration) -> Result<Lease, MetadataError> {
-        self.ask(|answer| Request::Grant(ttl, answer)).await
+        let answer = self.ask(|answer| Request::Grant(ttl, answer)).await;
+        metered::count("grant", &answer);
+        answer
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<Option<Duration>, MetadataError> {
-        self.ask(|answer| Request::KeepAlive(lease, answer)).await
+        let answer = self.ask(|answer| Request::KeepAlive(lease, answer)).await;
+        metered::count("keep_alive", &answer);
+        answer
     }
 
     async fn revoke_lease(&self, lease: LeaseId) -> Result<(), MetadataError> {
-        self.ask(|answer| Request::Revoke(lease, answer)).await
+        let answer = self.ask(|answer| Request::Revoke(lease, answer)).await;
+        metered::count("revoke", &answer);
+        answer
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), MetadataError> {
-        self.ask(|answer| Request::Compact(revision, answer)).await
+        let answer = self.ask(|answer| Request::Compact(revision, answer)).await;
+        metered::count("compact", &answer);
+        answer
     }
 }
 

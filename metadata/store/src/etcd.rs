@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::keyspace::check_shape;
+use crate::metered;
 use crate::store::{
     KeyRange, Lease, LeaseId, MetadataError, MetadataStore, Revision, Snapshot, Txn, TxnOutcome, Watch,
 };
@@ -75,38 +76,56 @@ impl EtcdStore {
     }
 }
 
+impl Shared {
+    async fn txn(&self, txn: &Txn) -> Result<TxnOutcome, MetadataError> {
+        check_shape(txn)?;
+        let answer = self.calls.txn(self.namespace.txn(txn)).await?;
+        self.namespace.outcome(txn, &answer)
+    }
+}
+
 #[async_trait]
 impl MetadataStore for EtcdStore {
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, MetadataError> {
-        check_shape(&txn)?;
-        let request = self.shared.namespace.txn(&txn);
-        let asked = self.shared.calls.txn(request).await?;
-        self.shared.namespace.outcome(&txn, &asked)
+        let answer = self.shared.txn(&txn).await;
+        metered::count_txn(&txn, &answer);
+        answer
     }
 
     async fn snapshot(&self, ranges: Vec<KeyRange>) -> Result<Snapshot, MetadataError> {
-        snapshot::read(&self.shared.calls, &self.shared.namespace, &ranges).await
+        let read = snapshot::read(&self.shared.calls, &self.shared.namespace, &ranges).await;
+        metered::count("read", &read);
+        read
     }
 
     async fn watch(&self, prefix: Bytes, from: Revision) -> Result<Box<dyn Watch>, MetadataError> {
-        let watch = watch::open(&self.shared.calls, &self.shared.namespace, &prefix, from).await?;
-        Ok(Box::new(watch))
+        let watch = watch::open(&self.shared.calls, &self.shared.namespace, &prefix, from).await;
+        metered::count("watch", &watch);
+        Ok(Box::new(watch?))
     }
 
     async fn grant_lease(&self, ttl: Duration) -> Result<Lease, MetadataError> {
-        self.shared.calls.grant(ttl).await
+        let granted = self.shared.calls.grant(ttl).await;
+        metered::count("grant", &granted);
+        granted
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<Option<Duration>, MetadataError> {
-        self.shared.keep_alives.keep_alive(lease).await
+        let kept = self.shared.keep_alives.keep_alive(lease).await;
+        metered::count("keep_alive", &kept);
+        kept
     }
 
     async fn revoke_lease(&self, lease: LeaseId) -> Result<(), MetadataError> {
         self.shared.keep_alives.forget(lease);
-        self.shared.calls.revoke(lease).await
+        let revoked = self.shared.calls.revoke(lease).await;
+        metered::count("revoke", &revoked);
+        revoked
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), MetadataError> {
-        self.shared.calls.compact(revision).await
+        let compacted = self.shared.calls.compact(revision).await;
+        metered::count("compact", &compacted);
+        compacted
     }
 }

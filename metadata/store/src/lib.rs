@@ -1,12 +1,12 @@
 //! The coordination store, and the commit log over it.
 //!
-//! Owns: the `MetadataStore` seam (`store`), its implementations (`embedded`, `simulated`) over one pure state machine
-//! (`keyspace`), typed keys (`keys`), the commit log (`log`), the process's fold (`replica`), checkpoints of it (`checkpoint`).
+//! Owns: the `MetadataStore` seam (`store`), its implementations (`etcd`; `embedded` and `simulated` over one pure state
+//! machine, `keyspace`), typed keys (`keys`), the commit log (`log`), the process's fold (`replica`), checkpoints of it (`checkpoint`).
 //! Does not own: what entries mean (`esker-model`), the bucket (`esker-storage`), when there is a checkpoint (compaction).
 //!
 //! How a process uses it:
 //!
-//! 1. `EmbeddedStore::open(dir, settings)` or `EmbeddedStore::in_memory(limits)`; then [`log::bootstrap`]`(store, random
+//! 1. `EtcdStore::connect(settings)`, `EmbeddedStore::open(dir, settings)` or `EmbeddedStore::in_memory(limits)`; then [`log::bootstrap`]`(store, random
 //!    id)` gives a [`log::Cluster`] (store and incarnation; cheap to clone).
 //! 2. [`log::Follower::new`]`(cluster, sink, settings)` gives the follower, whose `run()` is a task of its own, and a
 //!    [`log::LogHandle`]: `position()`, `reached(index)`, `barrier()`. The [`log::LogSink`] gets `load_checkpoint` first,
@@ -25,6 +25,7 @@ pub mod keys;
 pub mod keyspace;
 mod lease_clock;
 pub mod log;
+mod metered;
 pub mod replica;
 pub mod signal;
 pub mod simulated;

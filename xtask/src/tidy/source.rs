@@ -3,8 +3,11 @@
 use super::lexer::{code_only, comments_only};
 use super::{Finding, Tree};
 
-/// Crates that only one file may name, so that replacing them is one file's work.
-const ONE_HOME: [&str; 2] = ["object_store", "etcd_client"];
+/// Crates that only one file may name, or only files of one directory, so that replacing them is work at one place.
+const ONE_HOME: [(&str, Option<&str>); 2] = [
+    ("object_store", None),
+    ("etcd_client", Some("metadata/store/src/etcd/")),
+];
 
 /// Every `select!` says `biased;` first: with paused time and a seed, the same run happens again.
 pub(super) fn every_select_is_biased(tree: &Tree) -> Vec<Finding> {
@@ -55,25 +58,28 @@ pub(super) fn nothing_is_left_open(tree: &Tree) -> Vec<Finding> {
     found
 }
 
-/// Each crate of `ONE_HOME` is named in one file at most.
+/// Each crate of `ONE_HOME` is named where it is at home only.
 pub(super) fn outside_crates_have_one_home(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
-    for name in ONE_HOME {
+    for (name, directory) in ONE_HOME {
         let mut homes = Vec::new();
         for file in tree.rust().filter(|file| file.text.contains(name)) {
             let code = code_only(&file.text);
-            if let Some(at) = first_use(&code, name) {
+            let at_home = directory.is_some_and(|directory| file.path.starts_with(directory));
+            if let Some(at) = first_use(&code, name)
+                && !at_home
+            {
                 homes.push((file, line_of(&code, at)));
             }
         }
-        if let [(home, _), others @ ..] = homes.as_slice() {
-            for (file, line) in others {
-                found.push(Finding::new(
-                    file,
-                    *line,
-                    format!("{name} is named in {} already; use its seam", home.path),
-                ));
-            }
+        let (home, others) = match (directory, homes.as_slice()) {
+            (Some(directory), others) => (directory, others),
+            (None, [(home, _), others @ ..]) => (home.path.as_str(), others),
+            (None, []) => continue,
+        };
+        for (file, line) in others {
+            let message = format!("{name} is at home in {home}; use its seam");
+            found.push(Finding::new(file, *line, message));
         }
     }
     found
@@ -136,5 +142,13 @@ mod tests {
         let found = outside_crates_have_one_home(&tree);
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((found[0].path.as_str(), found[0].line), ("s/src/second.rs", 2));
+        let tree = Tree::of(&[
+            ("metadata/store/src/etcd/a.rs", "use etcd_client::Client;"),
+            ("metadata/store/src/etcd/b.rs", "use etcd_client::Error;"),
+            ("metadata/store/src/log.rs", "use etcd_client::Error;"),
+        ]);
+        let found = outside_crates_have_one_home(&tree);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].path, "metadata/store/src/log.rs");
     }
 }

@@ -26,6 +26,10 @@ use crate::store::MetadataError;
 
 /// Batches and markers of one index object, give or take one commit: about 6 MB when decoded.
 const INDEX_BATCHES_MAX: usize = 65_536;
+/// So many small index objects at the end of a root become one,
+const CONSOLIDATE_FROM: usize = 64;
+/// which has at most so many bytes.
+const CONSOLIDATED_BYTES_MAX: u64 = 4 << 20;
 /// Commits whose batches are looked up in one go; the fold stands still meanwhile.
 const EXPORT_COMMITS_MAX: u64 = 256;
 
@@ -76,7 +80,10 @@ pub async fn write(
     let records = cut.records(&log, after)?;
     let revision = records.last().ok_or(CheckpointError::Raced)?.revision;
     let mut written = Vec::new();
-    let mut indexes = seen.map_or_else(Vec::new, |seen| seen.root.indexes.clone());
+    let mut indexes = match seen {
+        Some(seen) => consolidated(&seen.root.indexes, objects, writer, &mut written).await?,
+        None => Vec::new(),
+    };
     let mut pending = Pending::new(after);
     for chunk in records.chunks(usize::try_from(EXPORT_COMMITS_MAX).expect("small")) {
         let unmerged = export(replica, chunk);
@@ -104,6 +111,43 @@ pub async fn write(
     Ok(Some(WrittenCheckpoint { root, objects: written }))
 }
 
+/// The index objects of a root, fewer of them if many small ones stand at the end: when nothing is merged for long, a root
+/// must not come to name more than it can. Each byte is written again a few times at most.
+async fn consolidated(
+    indexes: &[IndexRef],
+    objects: &NamedObjects,
+    writer: &mut ObjectWriter,
+    written: &mut Vec<ObjectName>,
+) -> Result<Vec<IndexRef>, CheckpointError> {
+    let mut bytes = 0;
+    let small = indexes.iter().rev().take_while(|index| {
+        bytes += index.object.length_bytes;
+        bytes <= CONSOLIDATED_BYTES_MAX
+    });
+    let (kept, small) = indexes.split_at(indexes.len() - small.count());
+    if small.len() < CONSOLIDATE_FROM {
+        return Ok(indexes.to_vec());
+    }
+    let mut whole = IndexObject {
+        first: small[0].first,
+        last: small[small.len() - 1].last,
+        ..IndexObject::default()
+    };
+    for index in small {
+        let bytes = objects.read_whole(&index.object.name, index.object.length_bytes).await;
+        let part = bytes.ok().and_then(|bytes| IndexObject::decode(&bytes).ok());
+        let Some(part) = part else {
+            // There is no hurry, and whoever merges it says what is wrong.
+            return Ok(indexes.to_vec());
+        };
+        whole.segments.extend(part.segments);
+        whole.txn_ends.extend(part.txn_ends);
+    }
+    let (first, last) = (whole.first, whole.last);
+    let object = store(objects, writer, ObjectKind::Index, whole.encode(), written).await?;
+    Ok(kept.iter().copied().chain([IndexRef { first, last, object }]).collect())
+}
+
 /// The same checkpoint on top of a root that was published meanwhile: possible when that one only merged. `before` is the
 /// root on which the checkpoint was written.
 #[must_use]
@@ -112,6 +156,7 @@ pub fn rebase(written: &Root, before: Option<&Root>, current: &Root) -> Option<R
     if current.index != before.index || current.state != before.state {
         return None;
     }
+    // What the other one merged is not put together: its index objects may be gone already.
     let new = written.indexes.iter().filter(|index| index.first > before.index);
     Some(Root {
         indexes: current.indexes.iter().chain(new).copied().collect(),

@@ -78,12 +78,6 @@ impl Calls {
             };
             let again = fault.blames_endpoint && (call.reads || fault.certain);
             if !again || attempts == 0 || Instant::now() >= deadline {
-                let outcome = if fault.certain || call.reads {
-                    "failed"
-                } else {
-                    "unknown"
-                };
-                metrics::counter!("esker_etcd_requests_total", "call" => call.name, "outcome" => outcome).increment(1);
                 return Err(fault);
             }
         }
@@ -110,18 +104,12 @@ impl Calls {
             Ok(answer) => answer,
             Err(_elapsed) => Err(Fault::timed_out(call.name)),
         };
-        match answer {
-            Ok(answer) => {
-                metrics::counter!("esker_etcd_requests_total", "call" => call.name, "outcome" => "ok").increment(1);
-                Ok(answer)
-            }
-            Err(fault) => {
-                if fault.blames_endpoint {
-                    self.connections.give_up(generation, &fault).await;
-                }
-                Err(fault)
-            }
+        if let Err(fault) = &answer
+            && fault.blames_endpoint
+        {
+            self.connections.give_up(generation, fault).await;
         }
+        answer
     }
 
     /// Runs a transaction that may write.

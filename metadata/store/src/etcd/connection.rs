@@ -110,7 +110,7 @@ impl Connections {
         state.generation += 1;
         state.client = None;
         self.alive.set(state.generation);
-        metrics::counter!("esker_etcd_reconnects_total").increment(1);
+        metrics::counter!("esker_metadata_reconnects_total").increment(1);
         tracing::debug!(from = endpoints[from], to = endpoints[state.at], %why, "etcd connection given up");
     }
 }

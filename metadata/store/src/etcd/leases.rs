@@ -50,16 +50,11 @@ impl KeepAlives {
         let mut attempts = self.connections.settings().endpoints.len().min(2);
         loop {
             attempts -= 1;
-            let outcome = match self.attempt(lease).await {
-                Ok(ttl) => {
-                    count("ok");
-                    return Ok(ttl);
-                }
-                Err(fault) if fault.blames_endpoint && attempts > 0 => continue,
-                Err(fault) => fault,
-            };
-            count("unknown");
-            return Err(outcome.into_error());
+            match self.attempt(lease).await {
+                Ok(ttl) => return Ok(ttl),
+                Err(fault) if fault.blames_endpoint && attempts > 0 => {}
+                Err(fault) => return Err(fault.into_error()),
+            }
         }
     }
 
@@ -103,10 +98,6 @@ impl KeepAlives {
     fn with<T>(&self, with: impl FnOnce(&mut BTreeMap<LeaseId, Stream>) -> T) -> T {
         with(&mut self.streams.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-fn count(outcome: &'static str) {
-    metrics::counter!("esker_etcd_requests_total", "call" => "keep-alive", "outcome" => outcome).increment(1);
 }
 
 /// One keep-alive over a stream. The answer to the one that opens a stream does not reach us whole, so there is another.

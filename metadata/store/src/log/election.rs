@@ -67,7 +67,11 @@ pub async fn stand(cluster: &Cluster, duty: Duty, session: &LiveSession) -> Resu
         lease: session.lease,
     };
     let txn = Txn {
-        compares: vec![Compare::Absent(key.clone()), session.compare.clone(), cluster.unchanged()],
+        compares: vec![
+            Compare::Absent(key.clone()),
+            session.compare.clone(),
+            cluster.unchanged(),
+        ],
         then: vec![put],
         otherwise: vec![Op::Get(key), Op::Get(session.compare.key().clone())],
     };

@@ -1,6 +1,6 @@
 //! One suite for every metadata store: each line of the contract in `store.rs` is a case here.
 //!
-//! Owns: the cases and the stores of this process that they run on. `tests/etcd` runs the same cases on real servers.
+//! Owns: the cases and the stores of this process that they run on. `metadata/store/tests/etcd` runs the same cases on real servers.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

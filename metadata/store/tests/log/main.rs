@@ -7,6 +7,7 @@
 mod chaos;
 mod checkpoints;
 mod commits;
+mod election;
 mod following;
 mod sessions;
 

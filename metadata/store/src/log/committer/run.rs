@@ -215,6 +215,5 @@ fn record_metrics(slot: &Slot, result: CommitResult) {
     metrics::counter!("esker_commits_total", "outcome" => outcome).increment(1);
     if let CommitResult::Committed { .. } = result {
         metrics::histogram!("esker_commit_seconds").record(slot.sent_at.elapsed().as_secs_f64());
-        metrics::counter!("esker_metadata_bytes_total").increment(u64::try_from(slot.bytes).unwrap_or(u64::MAX));
     }
 }

@@ -56,8 +56,6 @@ pub(super) struct Slot {
     pub(super) refused: Option<usize>,
     /// An index that had been reached before the first attempt.
     pub(super) floor: LogIndex,
-    /// Keys and values that it writes.
-    pub(super) bytes: usize,
     pub(super) sent_at: Instant,
     pub(super) answer: oneshot::Sender<CommitResult>,
     pub(super) backoff: Backoff,
@@ -92,7 +90,6 @@ impl Slot {
             maybe: false,
             refused: None,
             floor,
-            bytes: written_bytes(&commit),
             sent_at: Instant::now(),
             backoff: Backoff::new(session.id.0 ^ number.0.rotate_left(32)),
             void: void_txn(cluster, session, &submitted),
@@ -161,15 +158,6 @@ impl Slot {
                 .is_some_and(|found| !compare.holds(found.as_ref()))
         })
     }
-}
-
-/// Bytes of keys and values that a transaction puts.
-fn written_bytes(txn: &Txn) -> usize {
-    let written = |op: &Op| match op {
-        Op::Put { key, value, .. } => key.len() + value.len(),
-        Op::Delete(_) | Op::Get(_) => 0,
-    };
-    txn.then.iter().map(written).sum()
 }
 
 fn commit_txn(cluster: &Cluster, session: &SessionFacts, submitted: &Submitted) -> Txn {
