@@ -6,8 +6,6 @@
 pub mod bucket;
 pub mod buffer;
 pub mod cache;
-#[cfg(test)]
-mod conformance;
 pub mod directory;
 pub mod merged;
 pub mod metered;
