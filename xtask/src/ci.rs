@@ -110,6 +110,26 @@ const STEPS: &[Step] = &[
         needs: None,
     },
     Step {
+        name: "etcd",
+        about: "the metadata store over real etcd, one and three members, 3.4 and 3.6",
+        commands: &[
+            &["infra/parts/get", "etcd-3.4", "etcd-3.6"],
+            &[
+                "cargo",
+                "test",
+                "--locked",
+                "--package",
+                "esker-metadata",
+                "--test",
+                "etcd",
+                "--",
+                // They mostly wait.
+                "--test-threads=12",
+            ],
+        ],
+        needs: None,
+    },
+    Step {
         name: "judge",
         about: "the codec against Kafka's own classes",
         commands: &[&["proto/kafka/judge/run"]],
