@@ -61,5 +61,7 @@ pub(crate) fn beside(agent: &Arc<Agent>) -> Compaction {
     settings.checkpoint.interval = ours.checkpoint.interval;
     settings.retention.interval = ours.upkeep.retention_check_interval;
     settings.garbage.grace = ours.upkeep.gc_grace;
+    settings.expiry.producers_after = ours.producers.id_expiration;
+    settings.expiry.producer_windows_max = usize::try_from(ours.producers.state_max).unwrap_or(usize::MAX);
     Compaction::new(parts, settings)
 }

@@ -6,7 +6,7 @@
 //! Invariants: an idle cluster has no checkpoints. Two at once harm nothing: one is published, the other's objects go.
 
 use esker_metadata::checkpoint::{CheckpointError, ObjectWriter, PublishError, rebase, write};
-use esker_metadata::log::{Cluster, PublishedRoot, RootOutcome, read_root};
+use esker_metadata::log::{Cluster, Leadership, PublishedRoot, RootOutcome, read_root};
 use esker_metadata::replica::Replica;
 use esker_metadata::store::MetadataError;
 use esker_model::Fold;
@@ -89,6 +89,7 @@ pub async fn checkpoint(
     replica: &Replica,
     seen: Option<&PublishedRoot>,
     names: &mut ObjectWriter,
+    duty: &Leadership,
     at_cut: impl FnOnce(&Fold) + Send,
 ) -> Result<CheckpointOutcome, CheckpointerError> {
     let Some(written) = write(cluster, objects, replica, seen, names, at_cut).await? else {
@@ -97,7 +98,7 @@ pub async fn checkpoint(
     let mut current = seen.cloned();
     let mut root = written.root.clone();
     for _ in 0..REBASES_MAX {
-        match names.publish(cluster, current.as_ref(), root).await? {
+        match names.publish(cluster, current.as_ref(), root, duty).await? {
             RootOutcome::Published(published) => return Ok(CheckpointOutcome::Published(published)),
             // Not certain: an unanswered attempt may have been published, and built upon since.
             RootOutcome::NotLeading => return Ok(CheckpointOutcome::Lost),

@@ -10,13 +10,16 @@
 
 pub mod check;
 pub mod checkpointer;
+pub mod duties;
 pub mod edit;
+pub mod expiry;
 pub mod garbage;
 pub mod incarnation;
 pub mod intake;
 pub mod levels;
 pub mod liveness;
 pub mod merge;
+pub mod process;
 pub mod retention;
 pub mod round;
 pub mod seams;

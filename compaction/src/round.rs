@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use esker_metadata::checkpoint::{ObjectWriter, PublishError};
 use esker_metadata::keys::root::{ObjectRef, Root};
-use esker_metadata::log::{Cluster, PublishedRoot, RootOutcome, read_root};
+use esker_metadata::log::{Cluster, Leadership, PublishedRoot, RootOutcome, read_root};
 use esker_metadata::store::MetadataError;
 use esker_segment::container::Written;
 use esker_segment::id::LogIndex;
@@ -71,6 +71,8 @@ pub enum RoundOutcome {
 pub struct RoundContext<'a> {
     /// The coordination store.
     pub cluster: &'a Cluster,
+    /// The duty under which the round is published.
+    pub duty: &'a Leadership,
     /// Manifests and the bucket.
     pub manifests: &'a Manifests,
     /// Sizes.
@@ -162,7 +164,8 @@ impl<'a> RoundWriter<'a> {
             let Some(root) = merged_root(&base.root, &current.root, manifest, merged_through) else {
                 break;
             };
-            match self.names.publish(self.context.cluster, Some(&current), root).await? {
+            let (cluster, duty) = (self.context.cluster, self.context.duty);
+            match self.names.publish(cluster, Some(&current), root, duty).await? {
                 RootOutcome::Published(published) => return Ok(RoundOutcome::Published(published)),
                 // Not certain: an unanswered attempt may have been published, and built upon since.
                 RootOutcome::NotLeading => return Ok(RoundOutcome::Lost),

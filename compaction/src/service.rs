@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_metadata::checkpoint::ObjectWriter;
+use esker_metadata::keys::leader::Duty;
 use esker_metadata::keys::root::Root;
-use esker_metadata::log::{Cluster, HistoryKept, LogHandle, PublishedRoot, Truncation};
+use esker_metadata::log::{Cluster, HistoryKept, LogHandle, PublishedRoot, Truncation, resign};
 use esker_metadata::replica::Replica;
 use esker_segment::name::ObjectName;
 use esker_storage::merged::{Manifests, MergedReader};
@@ -22,11 +23,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpointer::Pace;
+use crate::duties::Duties;
+use crate::expiry::Expiry;
 use crate::garbage::Collector;
 use crate::intake::ReadFailures;
 use crate::liveness::Liveness;
 use crate::seams::{LogAccess, Random, TopicPolicies, WallClock};
-use crate::settings::Settings;
+use crate::settings::{Scope, Settings};
 
 mod backoff;
 mod steps;
@@ -36,6 +39,9 @@ pub use steps::StepError;
 
 /// How often it is looked whether something is due. Costs no request.
 const TICK: Duration = Duration::from_millis(250);
+
+/// How long giving up a duty may take; its lease ends it otherwise.
+const RESIGN_MAX: Duration = Duration::from_millis(500);
 
 /// What the service is made of.
 #[derive(Clone)]
@@ -73,21 +79,34 @@ pub enum Step {
     Levels,
     /// Trims.
     Retention,
+    /// Forgets producers.
+    Expiry,
     /// Collects garbage.
     Garbage,
 }
 
 impl Step {
     /// In the order in which they are done.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Claim,
         Self::Checkpoint,
         Self::Truncate,
         Self::Intake,
         Self::Levels,
         Self::Retention,
+        Self::Expiry,
         Self::Garbage,
     ];
+
+    /// The duty that it is part of; `None` for what every process does for itself.
+    #[must_use]
+    pub const fn duty(self) -> Option<Duty> {
+        match self {
+            Self::Claim => None,
+            Self::Checkpoint | Self::Truncate | Self::Expiry => Some(Duty::Checkpoint),
+            Self::Intake | Self::Levels | Self::Retention | Self::Garbage => Some(Duty::Compaction),
+        }
+    }
 
     /// For metrics and log lines.
     #[must_use]
@@ -99,6 +118,7 @@ impl Step {
             Self::Intake => "intake",
             Self::Levels => "levels",
             Self::Retention => "retention",
+            Self::Expiry => "expiry",
             Self::Garbage => "garbage",
         }
     }
@@ -108,8 +128,9 @@ impl Step {
 pub struct Compaction {
     parts: Parts,
     settings: Settings,
-    /// Whether the bucket is known to be this cluster's.
-    claimed: bool,
+    /// When bucket and coordination store were last known to belong together.
+    claimed_at: Option<Instant>,
+    duties: Duties,
     /// Names objects for the session that this process has; none before the first, and after a publication was lost.
     names: Option<ObjectWriter>,
     /// Roots as the follower sees them.
@@ -131,6 +152,7 @@ pub struct Compaction {
     avoid: BTreeMap<ObjectName, Instant>,
     survey_due: bool,
     retention_at: Instant,
+    expiry: Expiry,
     garbage: Collector,
     garbage_due: bool,
     garbage_at: Instant,
@@ -148,7 +170,11 @@ impl Compaction {
             truncation: Truncation::new(parts.log.clone(), kept),
             parts,
             settings,
-            claimed: false,
+            claimed_at: None,
+            duties: Duties::new(match settings.scope {
+                Scope::Everything => vec![Duty::Checkpoint, Duty::Compaction],
+                Scope::Checkpoints => vec![Duty::Checkpoint],
+            }),
             names: None,
             root: None,
             root_stale: true,
@@ -161,6 +187,7 @@ impl Compaction {
             avoid: BTreeMap::new(),
             survey_due: true,
             retention_at: now,
+            expiry: Expiry::new(settings.expiry),
             garbage: Collector::default(),
             garbage_due: true,
             garbage_at: now,
@@ -168,18 +195,21 @@ impl Compaction {
         }
     }
 
-    /// Works until `stop`. What is under way then is dropped, which is safe.
+    /// Works until `stop`. What is under way then is dropped, which is safe; duties are given up.
     pub async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.work()).await;
+        for held in self.duties.take_held() {
+            let resigned = tokio::time::timeout(RESIGN_MAX, resign(&self.parts.cluster, &held)).await;
+            if let Ok(Err(error)) = resigned {
+                tracing::debug!(%error, duty = ?held.duty(), "the lease ends a duty that was not given up");
+            }
+        }
+    }
+
+    async fn work(&mut self) {
         loop {
-            let pause = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                worked = self.cycle() => if worked { Duration::ZERO } else { TICK },
-            };
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+            if !self.cycle().await {
+                tokio::time::sleep(TICK).await;
             }
         }
     }
@@ -188,7 +218,8 @@ impl Compaction {
     pub async fn cycle(&mut self) -> bool {
         let mut worked = false;
         for step in Step::ALL {
-            if step != Step::Claim && !self.claimed {
+            let is_ours = step.duty().is_none_or(|duty| self.duties.takes(duty));
+            if !is_ours || (step != Step::Claim && self.claimed_at.is_none()) {
                 continue;
             }
             if self.backoffs.get(&step).is_some_and(Backoff::is_waiting) {
@@ -212,6 +243,9 @@ impl Compaction {
         metrics::counter!("esker_compaction_errors_total", "step" => step_name).increment(1);
         tracing::warn!(step = step_name, %error, ?wait, "compaction will try again");
         // Whatever it was, what is known may be out of date.
+        if let Some(duty) = step.duty() {
+            self.duties.doubt(duty);
+        }
         self.names = None;
         self.root_stale = true;
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 /// Settings of the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
+    /// What the process may do.
+    pub scope: Scope,
     /// When there is a checkpoint.
     pub checkpoint: CheckpointSettings,
     /// How data is merged.
@@ -13,6 +15,36 @@ pub struct Settings {
     pub retention: RetentionSettings,
     /// When garbage goes.
     pub garbage: GarbageSettings,
+    /// When producers are forgotten.
+    pub expiry: ExpirySettings,
+}
+
+/// What a process does of it, when no other process does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything: a compactor, or the only process there is.
+    #[default]
+    Everything,
+    /// What keeps the coordination store small: checkpoints, truncation, expiry. An agent.
+    Checkpoints,
+}
+
+/// When producers are forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpirySettings {
+    /// `producer.id.expiration.ms`: when nothing came from them for so long.
+    pub producers_after: Duration,
+    /// `esker.producer.state.max`: windows beyond so many, the longest idle first.
+    pub producer_windows_max: usize,
+}
+
+impl Default for ExpirySettings {
+    fn default() -> Self {
+        Self {
+            producers_after: Duration::from_secs(24 * 3_600),
+            producer_windows_max: 1_000_000,
+        }
+    }
 }
 
 /// When there is a checkpoint.
@@ -133,6 +165,7 @@ impl Settings {
     #[must_use]
     pub fn local() -> Self {
         Self {
+            scope: Scope::Everything,
             checkpoint: CheckpointSettings {
                 interval: Duration::from_secs(10),
                 ..CheckpointSettings::default()
@@ -149,6 +182,7 @@ impl Settings {
                 interval_min: Duration::from_secs(2),
                 ..GarbageSettings::default()
             },
+            expiry: ExpirySettings::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use esker_agent::agent::{Agent, Endpoint};
 use esker_agent::clock::Clock;
 use esker_agent::kafka::budget::ByteBudget;
 use esker_agent::kafka::connection::{self, ConnectionContext, ConnectionLimits, Service};
+use esker_agent::membership::identity::Announcement;
 use esker_agent::node::{Node, NodeError, NodeParts};
 use esker_agent::settings::Settings;
 use esker_metadata::log::{Cluster, FollowEnd, SessionError, bootstrap};
@@ -242,10 +243,16 @@ impl Host {
             clock: Arc::new(WallClock { begun: Instant::now() }),
             random,
             settings: Arc::clone(&self.machine.settings),
-            node_id: 1,
-            endpoint: Endpoint {
-                host: "node".to_owned(),
-                port: 9092,
+            announcement: Announcement {
+                node: Some(1),
+                zone: String::new(),
+                kafka: Endpoint {
+                    host: "node".to_owned(),
+                    port: 9092,
+                },
+                http: None,
+                peer: None,
+                process: 1,
             },
         }
     }

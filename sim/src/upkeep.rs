@@ -14,7 +14,9 @@ use esker_compaction::check;
 use esker_compaction::incarnation;
 use esker_compaction::seams::{LogAccess, NotApplied, TopicPolicy};
 use esker_compaction::service::{Compaction, Parts};
-use esker_compaction::settings::{CheckpointSettings, GarbageSettings, MergeSettings, RetentionSettings, Settings};
+use esker_compaction::settings::{
+    CheckpointSettings, ExpirySettings, GarbageSettings, MergeSettings, RetentionSettings, Scope, Settings,
+};
 use esker_metadata::checkpoint::LiveSession;
 use esker_metadata::keys::session::SessionInfo;
 use esker_metadata::log::{Cluster, Session};
@@ -32,6 +34,7 @@ use crate::trace::Trace;
 /// Draws how the service works in a run.
 pub(crate) fn settings(dice: &mut Dice) -> Settings {
     Settings {
+        scope: Scope::Everything,
         checkpoint: CheckpointSettings {
             commits_max: dice.within(5..40),
             interval: dice.ms(200..1_500),
@@ -60,6 +63,10 @@ pub(crate) fn settings(dice: &mut Dice) -> Settings {
             grace: dice.ms(200..2_000),
             interval_min: dice.ms(200..1_000),
             ..GarbageSettings::default()
+        },
+        expiry: ExpirySettings {
+            producers_after: dice.ms(1_000..10_000),
+            ..ExpirySettings::default()
         },
     }
 }

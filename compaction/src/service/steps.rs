@@ -5,9 +5,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use esker_metadata::checkpoint::{ObjectWriter, PublishError};
-use esker_metadata::log::{PublishedRoot, Truncated, read_root};
+use esker_metadata::checkpoint::{LiveSession, ObjectWriter, PublishError};
+use esker_metadata::keys::leader::Duty;
+use esker_metadata::log::{Leadership, PublishedRoot, Truncated, read_root};
 use esker_metadata::store::MetadataError;
+use esker_model::EntryVerdict;
 use esker_segment::id::LogIndex;
 use esker_segment::name::ObjectName;
 use esker_storage::merged::MergedError;
@@ -24,10 +26,13 @@ use crate::levels::{self, LevelError};
 use crate::liveness::Liveness;
 use crate::retention::{self, RetentionError};
 use crate::round::{RoundContext, RoundError, RoundOutcome, RoundWriter, manifest_ref};
+use crate::seams::NotApplied;
 use crate::survey::survey;
 
 /// How long an object that could not be read is left out of plans.
 const AVOID_FOR: Duration = Duration::from_secs(600);
+/// How long bucket and coordination store are known to belong together once it was looked at.
+const CLAIM_FOR: Duration = Duration::from_secs(10);
 /// Index objects that wait to be merged, whatever is in them, before they are.
 const INDEXES_WAITING_MAX: usize = 64;
 
@@ -58,6 +63,9 @@ pub enum StepError {
     /// Of retention.
     #[error(transparent)]
     Retention(#[from] RetentionError),
+    /// Of expiry.
+    #[error(transparent)]
+    NotApplied(#[from] NotApplied),
     /// Of garbage collection.
     #[error(transparent)]
     Garbage(#[from] GarbageError),
@@ -73,17 +81,27 @@ impl Compaction {
             Step::Intake => self.intake().boxed().await,
             Step::Levels => self.levels().boxed().await,
             Step::Retention => self.retention().boxed().await,
+            Step::Expiry => self.expiry().boxed().await,
             Step::Garbage => self.garbage().boxed().await,
         }
     }
 
     /// Nothing is written to or deleted from a bucket of another cluster.
     async fn claim(&mut self) -> Result<bool, StepError> {
-        if !self.claimed {
+        if self.claimed_at.is_none() {
             incarnation::claim(self.manifests().objects(), &self.parts.cluster.incarnation).await?;
-            self.claimed = true;
+            self.claimed_at = Some(Instant::now());
         }
         Ok(false)
+    }
+
+    /// The session and the duty to do something that is due, if this process is the one that does it.
+    async fn lead(&mut self, duty: Duty) -> Result<Option<(LiveSession, Leadership)>, StepError> {
+        let Some(session) = self.parts.access.session() else {
+            return Ok(None);
+        };
+        let held = self.duties.lead(&self.parts.cluster, duty, &session).await?;
+        Ok(held.map(|held| (session, held)))
     }
 
     /// Knows the root as it stands in the store, and what counts under it.
@@ -124,17 +142,24 @@ impl Compaction {
         self.garbage_due = true;
     }
 
-    /// A writer for the session that the process has now; `None` while it has none.
-    async fn writer(&mut self) -> Result<Option<ObjectWriter>, StepError> {
-        let Some(session) = self.parts.access.session() else {
+    /// A writer and the duty to publish what it names; `None` while the process has no session or another one does it. The
+    /// bucket is compared again, as it may have been given to another life of the cluster meanwhile.
+    async fn writer(&mut self, duty: Duty) -> Result<Option<(ObjectWriter, Leadership)>, StepError> {
+        let Some((session, held)) = self.lead(duty).await? else {
             return Ok(None);
         };
+        if self.claimed_at.is_none_or(|at| at.elapsed() >= CLAIM_FOR) {
+            self.claimed_at = None;
+            incarnation::verify(self.manifests().objects(), &self.parts.cluster.incarnation).await?;
+            self.claimed_at = Some(Instant::now());
+        }
         if let Some(names) = self.names.take().filter(|names| names.session() == session.id) {
-            return Ok(Some(names));
+            return Ok(Some((names, held)));
         }
         let nonce = (self.parts.random)() & u128::from(u32::MAX);
         let nonce = u32::try_from(nonce).expect("masked");
-        Ok(Some(ObjectWriter::begin(&self.parts.cluster, session, nonce).await?))
+        let names = ObjectWriter::begin(&self.parts.cluster, session, nonce).await?;
+        Ok(Some((names, held)))
     }
 
     async fn checkpoint(&mut self) -> Result<bool, StepError> {
@@ -152,14 +177,14 @@ impl Compaction {
         if !self.pace.is_due((index, at_root), segments, Instant::now(), settings) {
             return Ok(false);
         }
-        let Some(mut names) = self.writer().await? else {
+        let Some((mut names, duty)) = self.writer(Duty::Checkpoint).await? else {
             return Ok(false);
         };
         let (parts, begun) = (&self.parts, Instant::now());
         let objects = parts.merged.manifests().objects();
         let (mut view, seen) = (None, self.root.as_ref());
         let at_cut = |fold: &esker_model::Fold| view = Some(Liveness::of(fold));
-        let outcome = checkpoint(&parts.cluster, objects, &parts.replica, seen, &mut names, at_cut).await?;
+        let outcome = checkpoint(&parts.cluster, objects, &parts.replica, seen, &mut names, &duty, at_cut).await?;
         match outcome {
             CheckpointOutcome::Published(root) => {
                 histogram!("esker_checkpoint_seconds").record(begun.elapsed().as_secs_f64());
@@ -176,12 +201,23 @@ impl Compaction {
             }
             CheckpointOutcome::Lost => {
                 self.root_stale = true;
+                self.duties.doubt(Duty::Checkpoint);
                 Ok(false)
             }
         }
     }
 
     async fn truncate(&mut self) -> Result<bool, StepError> {
+        let superfluous = self.root.as_ref().is_some_and(|root| self.truncation.has_records(root));
+        if !self.truncated && !superfluous {
+            self.truncated = true;
+        }
+        if self.truncated && !self.truncation.is_compaction_due() {
+            return Ok(false);
+        }
+        if self.lead(Duty::Checkpoint).await?.is_none() {
+            return Ok(false);
+        }
         if let Some(root) = self.root.as_ref().filter(|_| !self.truncated) {
             match self.truncation.truncate(root).await? {
                 Truncated::Done { .. } => self.truncated = true,
@@ -205,12 +241,13 @@ impl Compaction {
         if !self.intake_is_due(&base) {
             return Ok(false);
         }
-        let Some(mut names) = self.writer().await? else {
+        let Some((mut names, duty)) = self.writer(Duty::Compaction).await? else {
             return Ok(false);
         };
         let (parts, settings) = (&self.parts, self.settings.merge);
         let context = RoundContext {
             cluster: &parts.cluster,
+            duty: &duty,
             manifests: parts.merged.manifests(),
             settings,
         };
@@ -262,13 +299,14 @@ impl Compaction {
             self.survey_due = false;
             return Ok(false);
         };
-        let Some(mut names) = self.writer().await? else {
+        let Some((mut names, duty)) = self.writer(Duty::Compaction).await? else {
             return Ok(false);
         };
         let parts = &self.parts;
         let manifests = parts.merged.manifests();
         let context = RoundContext {
             cluster: &parts.cluster,
+            duty: &duty,
             manifests,
             settings,
         };
@@ -318,6 +356,7 @@ impl Compaction {
             }
             RoundOutcome::Lost => {
                 self.root_stale = true;
+                self.duties.doubt(Duty::Compaction);
                 false
             }
         }
@@ -325,6 +364,9 @@ impl Compaction {
 
     async fn retention(&mut self) -> Result<bool, StepError> {
         if Instant::now() < self.retention_at {
+            return Ok(false);
+        }
+        if self.lead(Duty::Compaction).await?.is_none() {
             return Ok(false);
         }
         self.refresh().await?;
@@ -338,9 +380,27 @@ impl Compaction {
         Ok(trimmed > 0)
     }
 
+    async fn expiry(&mut self) -> Result<bool, StepError> {
+        let entry = self.expiry.decide(&self.parts.replica.fold(), Instant::now());
+        let Some(entry) = entry else { return Ok(false) };
+        if self.lead(Duty::Checkpoint).await?.is_none() {
+            return Ok(false);
+        }
+        let proposed = self.parts.access.propose(vec![entry]).await;
+        let verdicts = proposed.inspect_err(|_| self.expiry.again(Instant::now()))?;
+        if let Some(EntryVerdict::ExpireProducers(expired)) = verdicts.first() {
+            counter!("esker_expired_producer_windows_total").increment(u64::from(expired.windows));
+            tracing::debug!(windows = expired.windows, "idle producers forgotten");
+        }
+        Ok(false)
+    }
+
     async fn garbage(&mut self) -> Result<bool, StepError> {
         let due = self.garbage_due || self.garbage.is_waiting();
         if !due || Instant::now() < self.garbage_at {
+            return Ok(false);
+        }
+        if self.lead(Duty::Compaction).await?.is_none() {
             return Ok(false);
         }
         let settings = self.settings.garbage;

@@ -4,6 +4,7 @@
 
 mod checkpoints;
 mod damage;
+mod expiry;
 mod fuse;
 mod kills;
 mod races;

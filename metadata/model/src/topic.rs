@@ -112,13 +112,8 @@ impl Topics {
         self.by_id.values_mut().flat_map(|topic| &mut topic.partitions)
     }
 
-    pub(crate) fn create(
-        &mut self,
-        create: &TopicCreate,
-        limits: &Limits,
-        epoch: IncarnationNumber,
-        at: LogIndex,
-    ) -> TopicCreateVerdict {
+    /// What a creation would come to.
+    pub(crate) fn judge(&self, create: &TopicCreate, limits: &Limits) -> TopicCreateVerdict {
         if !is_legal(&create.name) {
             return TopicCreateVerdict::NameInvalid;
         }
@@ -143,8 +138,22 @@ impl Topics {
         if create.partitions > left {
             return TopicCreateVerdict::TooManyPartitions { left };
         }
+        TopicCreateVerdict::Created
+    }
+
+    pub(crate) fn create(
+        &mut self,
+        create: &TopicCreate,
+        limits: &Limits,
+        epoch: IncarnationNumber,
+        at: LogIndex,
+    ) -> TopicCreateVerdict {
+        let verdict = self.judge(create, limits);
+        if verdict != TopicCreateVerdict::Created {
+            return verdict;
+        }
         self.partitions += create.partitions;
-        self.by_name.insert(key, create.topic);
+        self.by_name.insert(name_key(&create.name), create.topic);
         let mut topic = Topic {
             name: create.name.clone(),
             created_at: at,

@@ -184,8 +184,8 @@ impl MergedReader {
         }
     }
 
-    /// The batch of records with the largest timestamp, the first of several, among those that end above `from` and begin
-    /// below `below`.
+    /// The batch of records with the largest timestamp, the first of several, among those that begin in `[from, below)`.
+    /// Where a log start offset cuts a batch, its header says nothing of what is left: look into it.
     ///
     /// # Errors
     /// See [`MergedError`].
@@ -277,7 +277,7 @@ impl MergedReader {
             if best.is_some_and(|best| best.max_timestamp > found.slice.max_timestamp) {
                 break;
             }
-            let of_records = |place: &MergedPlace| !place.control && place.end() > from && place.base < below;
+            let of_records = |place: &MergedPlace| !place.control && place.base >= from && place.base < below;
             let places = self.places(&found).await?.into_iter().filter(of_records);
             best = best
                 .into_iter()

@@ -10,10 +10,11 @@ use esker_segment::id::{
 
 use super::Fold;
 use crate::digest::Digest;
-use crate::entry::{Limits, OffsetCommit};
+use crate::entry::{Limits, OffsetCommit, TopicCreate};
 use crate::group::{CommittedOffset, GroupOffset};
 use crate::partition::{AbortedTxn, Partition};
 use crate::topic::Topic;
+use crate::verdict::TopicCreateVerdict;
 
 /// What is known of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +146,12 @@ impl Fold {
         self.topics.find(name).map(|(id, topic)| view(id, topic))
     }
 
+    /// What the creation of a topic would come to if it were the next entry.
+    #[must_use]
+    pub fn judge_topic(&self, create: &TopicCreate) -> TopicCreateVerdict {
+        self.topics.judge(create, &self.limits)
+    }
+
     /// Partitions of all topics together.
     #[must_use]
     pub fn partition_total(&self) -> u32 {
@@ -213,6 +220,15 @@ impl Fold {
     #[must_use]
     pub fn transactional_producers(&self) -> usize {
         self.producers.known.len()
+    }
+
+    /// Whether `ExpireProducers` would forget windows last touched below an index. It walks all windows.
+    #[must_use]
+    pub fn has_windows_untouched_since(&self, index: LogIndex) -> bool {
+        let idle = |window: &crate::window::Window| window.touched() < index;
+        self.windows
+            .all()
+            .any(|window| idle(window) && !self.producers.is_open(window.producer()))
     }
 
     /// For `ExpireProducers`: the index to expire below so that at most `keep_max` windows stay. `None` when there are no

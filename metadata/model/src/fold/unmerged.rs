@@ -55,11 +55,12 @@ impl Fold {
             .find(|location| location.max_timestamp >= timestamp)
     }
 
-    /// The unmerged batch of records with the largest timestamp, the first of several, below an offset.
+    /// The unmerged batch of records with the largest timestamp, the first of several, among those that begin in
+    /// `[from, below)`. Where a log start offset cuts a batch, its header says nothing of what is left: look into it.
     #[must_use]
-    pub fn locate_max_timestamp(&self, at: TopicPartition, below: Offset) -> Option<Location<'_>> {
-        let all = self.locate(at, Offset(0)).take_while(|location| location.base < below);
-        let records = all.filter(|location| matches!(location.source, Source::Segment(_)));
+    pub fn locate_max_timestamp(&self, at: TopicPartition, from: Offset, below: Offset) -> Option<Location<'_>> {
+        let all = self.locate(at, from).take_while(|location| location.base < below);
+        let records = all.filter(|location| location.base >= from && matches!(location.source, Source::Segment(_)));
         records.reduce(|best, next| {
             if next.max_timestamp > best.max_timestamp {
                 next

@@ -32,7 +32,7 @@ pub(crate) fn answer(world: &World, question: &str) -> Vec<String> {
                 .map(|found| location(&found)))
         }
         "max-timestamp" => one(fold
-            .locate_max_timestamp(at(), Offset(i64::MAX))
+            .locate_max_timestamp(at(), Offset(0), Offset(i64::MAX))
             .map(|found| location(&found))),
         "epoch" => {
             let offset = Offset(words.number("at").expect("at="));

@@ -232,6 +232,7 @@ async fn timestamps_are_those_of_records_not_of_markers() {
     };
     assert_eq!(largest(0, 100).await, Some((15, 70)), "the first of two");
     assert_eq!(largest(20, 100).await, Some((20, 70)));
+    assert_eq!(largest(21, 100).await, Some((30, 65)), "its batch begins below");
     assert_eq!(largest(23, 100).await, Some((30, 65)));
     assert_eq!(largest(0, 15).await, Some((10, 50)));
     assert_eq!(largest(33, 100).await, None);
