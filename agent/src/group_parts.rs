@@ -12,7 +12,7 @@ use esker_metadata::replica::Replica;
 use esker_model::EntryVerdict;
 use esker_model::entry::{Entry, OffsetChange, Offsets};
 use esker_model::verdict::{OffsetRefusal, OffsetsVerdict};
-use esker_segment::id::{TopicId, TopicPartition};
+use esker_segment::id::{LogIndex, TopicId, TopicPartition};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
@@ -113,6 +113,22 @@ impl OffsetLog for LogOffsets {
     fn has_group(&self, group: &GroupId) -> bool {
         let fold = self.replica.fold();
         fold.group_offsets(group.as_str()).next().is_some() || fold.group_pending(group.as_str()).next().is_some()
+    }
+
+    fn position(&self) -> Option<LogIndex> {
+        self.log.position().get()
+    }
+
+    fn idle(&self, below: LogIndex) -> Vec<(GroupId, Vec<TopicPartition>)> {
+        let fold = self.replica.fold();
+        let idle_in = |group: &str| -> Vec<TopicPartition> {
+            let old = fold.group_offsets(group).filter(|(_, committed)| committed.committed_at < below);
+            old.map(|(at, _)| at)
+                .filter(|at| !fold.group_offset(group, *at).pending)
+                .collect()
+        };
+        let groups = fold.groups().map(|group| (GroupId::from(group), idle_in(group)));
+        groups.filter(|(_, idle)| !idle.is_empty()).collect()
     }
 }
 

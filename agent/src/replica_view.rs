@@ -127,11 +127,11 @@ impl View {
             .map(|location| place(&location))
     }
 
-    /// The unmerged batch with the largest timestamp below an offset, with that timestamp.
+    /// The unmerged batch with the largest timestamp among those that begin in `[from, below)`, with that timestamp.
     #[must_use]
-    pub fn locate_max_timestamp(&self, at: TopicPartition, below: Offset) -> Option<(Place, Timestamp)> {
+    pub fn locate_max_timestamp(&self, at: TopicPartition, from: Offset, below: Offset) -> Option<(Place, Timestamp)> {
         let fold = self.replica.fold();
-        fold.locate_max_timestamp(at, below)
+        fold.locate_max_timestamp(at, from, below)
             .map(|location| (place(&location), location.max_timestamp))
     }
 

@@ -8,6 +8,7 @@
 
 mod alarms;
 mod cell;
+mod expiry;
 mod offsets;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use super::settings::GroupSettings;
 use alarms::Alarms;
 use cell::{Cell, Slot};
 
+pub use expiry::OffsetExpiry;
 pub use offsets::{Committer, Queued};
 
 /// Shortest time between two searches for groups that can be forgotten to make room.

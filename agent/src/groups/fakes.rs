@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use esker_model::entry::{OffsetAction, OffsetChange, OffsetCommit};
-use esker_segment::id::{Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
+use esker_segment::id::{LogIndex, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
@@ -37,6 +37,9 @@ pub(super) fn at(topic: TopicId, partition: u32) -> TopicPartition {
 #[derive(Default)]
 pub(super) struct FakeLog {
     offsets: Mutex<BTreeMap<GroupId, BTreeMap<TopicPartition, GroupOffset>>>,
+    /// The log index of each offset, and the last one.
+    committed_at: Mutex<BTreeMap<(GroupId, TopicPartition), LogIndex>>,
+    pub(super) position: AtomicU64,
     /// What commits answer, if not success.
     pub(super) commit_error: Mutex<Option<OffsetLogError>>,
     /// What fetches answer, if not success.
@@ -77,11 +80,13 @@ impl FakeLog {
     fn apply(&self, group: &GroupId, changes: Vec<OffsetChange>) {
         let mut offsets = self.offsets.lock().unwrap();
         let of_group = offsets.entry(group.clone()).or_default();
+        let index = LogIndex(self.position.fetch_add(1, Ordering::SeqCst) + 1);
         for change in changes {
             let at = TopicPartition {
                 topic: change.topic,
                 partition: change.partition,
             };
+            self.committed_at.lock().unwrap().insert((group.clone(), at), index);
             match change.action {
                 OffsetAction::Commit(commit) => of_group.entry(at).or_default().committed = Some(commit),
                 OffsetAction::Delete | OffsetAction::Expire { .. } => {
@@ -132,6 +137,24 @@ impl OffsetLog for FakeLog {
 
     fn has_group(&self, group: &GroupId) -> bool {
         self.offsets.lock().unwrap().contains_key(group)
+    }
+
+    fn position(&self) -> Option<LogIndex> {
+        Some(LogIndex(self.position.load(Ordering::SeqCst)))
+    }
+
+    fn idle(&self, below: LogIndex) -> Vec<(GroupId, Vec<TopicPartition>)> {
+        let committed_at = self.committed_at.lock().unwrap();
+        let offsets = self.offsets.lock().unwrap();
+        let idle_in = |group: &GroupId, of: &BTreeMap<TopicPartition, GroupOffset>| {
+            let old = |at: &TopicPartition| committed_at.get(&(group.clone(), *at)).is_some_and(|index| *index < below);
+            of.iter()
+                .filter(|(at, offset)| old(at) && !offset.staged)
+                .map(|(at, _)| *at)
+                .collect::<Vec<_>>()
+        };
+        let groups = offsets.iter().map(|(group, of)| (group.clone(), idle_in(group, of)));
+        groups.filter(|(_, idle)| !idle.is_empty()).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use esker_kafka::ErrorCode;
 use esker_model::entry::{OffsetChange, OffsetCommit};
-use esker_segment::id::{TopicId, TopicPartition};
+use esker_segment::id::{LogIndex, TopicId, TopicPartition};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
@@ -93,6 +93,13 @@ pub trait OffsetLog: Send + Sync {
 
     /// True if the group has offsets as far as this agent knows.
     fn has_group(&self, group: &GroupId) -> bool;
+
+    /// Where the log is that this agent knows; `None` before it knows any.
+    fn position(&self) -> Option<LogIndex>;
+
+    /// Groups that this agent coordinates, as far as it knows, with the partitions whose offset was committed below an index
+    /// and is not staged.
+    fn idle(&self, below: LogIndex) -> Vec<(GroupId, Vec<TopicPartition>)>;
 }
 
 /// A topic as far as groups care.

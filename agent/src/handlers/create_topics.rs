@@ -3,7 +3,7 @@
 //! Owns: the checks of a new topic, its record and entry in one transaction.
 //! Does not own: limits and name collisions, which the fold decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use esker_kafka::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
@@ -62,17 +62,19 @@ pub async fn answer(
         *times.entry(topic.name.clone()).or_default() += 1;
     }
     let mut topics: Vec<CreatableTopicResult> = Vec::with_capacity(times.len());
+    let mut planned = Planned::default();
     for topic in request.topics {
         let name = topic.name.clone();
         let created = match times.get(&name) {
-            Some(1) => one(agent, topic, request.validate_only).await,
+            Some(1) if request.validate_only => match one(agent, topic, true).await {
+                Ok((id, new)) => planned.add(agent, &new).map(|()| (id, new)),
+                refused => refused,
+            },
+            Some(1) => one(agent, topic, false).await,
             Some(0) | None => continue,
             Some(_) => {
                 times.insert(name.clone(), 0);
-                Err((
-                    ErrorCode::InvalidRequest,
-                    "Create request contains multiple definitions of the topic".to_owned(),
-                ))
+                Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned()))
             }
         };
         topics.push(match created {
@@ -91,6 +93,31 @@ pub async fn answer(
     CreateTopicsResponse {
         topics,
         ..Default::default()
+    }
+}
+
+/// Topics of the same request that would have been created by now if it were not to validate only.
+#[derive(Debug, Default)]
+struct Planned {
+    names: BTreeSet<String>,
+    partitions: u32,
+}
+
+impl Planned {
+    fn add(&mut self, agent: &Agent, new: &NewTopic) -> Result<(), Refused> {
+        let fold = agent.replica.fold();
+        let left = fold.limits().partitions_max.saturating_sub(fold.partition_total());
+        let left = left.saturating_sub(self.partitions);
+        let verdict = if !self.names.insert(new.name.replace('.', "_")) {
+            TopicCreateVerdict::NameCollides { with: TopicId(0) }
+        } else if new.partitions > left {
+            TopicCreateVerdict::TooManyPartitions { left }
+        } else {
+            self.partitions += new.partitions;
+            return Ok(());
+        };
+        let exists = (ErrorCode::TopicAlreadyExists, String::new());
+        Err(refused(&new.name, verdict, exists))
     }
 }
 
@@ -226,24 +253,26 @@ pub fn check_name(name: &str) -> Result<(), Refused> {
 /// # Errors
 /// What the client is told.
 pub async fn create(agent: &Arc<Agent>, new: NewTopic, validate_only: bool) -> Result<TopicId, Refused> {
-    let exists = || {
-        (
-            ErrorCode::TopicAlreadyExists,
-            format!("Topic '{}' already exists.", new.name),
-        )
-    };
-    if agent.replica.fold().topic_named(&new.name).is_some() {
-        return Err(exists());
-    }
-    let limits = *agent.replica.fold().limits();
-    if new.partitions > limits.topic_partitions_max {
-        let message = format!("a topic has at most {} partitions", limits.topic_partitions_max);
-        return Err((ErrorCode::InvalidPartitions, message));
-    }
     if validate_only {
-        return Ok(TopicId(0));
+        let behind = |error| (ErrorCode::RequestTimedOut, format!("the log cannot be read: {error}"));
+        agent.barrier().await.map_err(behind)?;
     }
+    let exists = (
+        ErrorCode::TopicAlreadyExists,
+        format!("Topic '{}' already exists.", new.name),
+    );
     let id = TopicId((agent.random)());
+    let entry = TopicCreate {
+        topic: id,
+        name: Box::from(new.name.as_str()),
+        partitions: new.partitions,
+    };
+    // What the fold would refuse needs no entry. It judges again when the entry is there: others may come first.
+    match agent.replica.fold().judge_topic(&entry) {
+        TopicCreateVerdict::Created if validate_only => return Ok(TopicId(0)),
+        TopicCreateVerdict::Created => {}
+        verdict => return Err(refused(&new.name, verdict, exists)),
+    }
     let record = Topic {
         id,
         replication_factor: new.replication_factor,
@@ -251,11 +280,6 @@ pub async fn create(agent: &Arc<Agent>, new: NewTopic, validate_only: bool) -> R
     };
     let key = topic::key(&new.name);
     let value = record.encode();
-    let entry = TopicCreate {
-        topic: id,
-        name: Box::from(new.name.as_str()),
-        partitions: new.partitions,
-    };
     let proposed = agent
         .log
         .propose_with(
@@ -264,10 +288,6 @@ pub async fn create(agent: &Arc<Agent>, new: NewTopic, validate_only: bool) -> R
             vec![Op::put(key.clone(), value.clone())],
         )
         .await;
-    let exists = (
-        ErrorCode::TopicAlreadyExists,
-        format!("Topic '{}' already exists.", new.name),
-    );
     let verdicts = proposed.map_err(|error| match propose_code(error) {
         ErrorCode::TopicAlreadyExists => exists.clone(),
         code => (code, error.to_string()),

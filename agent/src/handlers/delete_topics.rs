@@ -1,5 +1,6 @@
 //! `DeleteTopics`, by name or by id.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use esker_kafka::messages::delete_topics_request::DeleteTopicsRequest;
@@ -38,24 +39,25 @@ pub async fn answer(
             .map(|name| (Some(name), Uuid::ZERO))
             .collect()
     };
-    let mut responses = Vec::with_capacity(asked.len());
+    let mut times: BTreeMap<(Option<Str>, Uuid), usize> = BTreeMap::new();
+    for topic in &asked {
+        *times.entry(topic.clone()).or_default() += 1;
+    }
+    let both = in_both_ways(agent, &asked).await;
+    let mut responses = Vec::with_capacity(times.len());
     for (name, id) in asked {
+        let again = times.insert((name.clone(), id), 0).unwrap_or_default();
         let by_id = name.is_none();
-        let named = name.clone().map_or(TopicRef::Id(id), TopicRef::Name);
-        // Exactly one of the two must be there.
-        if by_id == id.is_zero() {
-            responses.push(result(name, id, ErrorCode::InvalidRequest));
-            continue;
-        }
-        let (name, id, code) = match agent.topic(&named).await {
-            Some(found) => {
-                let code = delete(agent, &found).await;
-                (Some(Str::from(&*found.name)), Uuid(found.id.0), code)
-            }
-            None if by_id => (None, id, ErrorCode::UnknownTopicId),
-            None => (name, Uuid::ZERO, ErrorCode::UnknownTopicOrPartition),
+        let what = if by_id { "id" } else { "name" };
+        let (name, id, answer) = match again {
+            0 => continue,
+            // Exactly one of the two must be there.
+            _ if by_id && id.is_zero() => (name, id, invalid("Neither topic name nor id were specified.")),
+            _ if !by_id && !id.is_zero() => (name, id, invalid("You may not specify both topic name and topic id.")),
+            1 => one(agent, name, id, &both).await,
+            _ => (name, id, invalid(&format!("Duplicate topic {what}."))),
         };
-        responses.push(result(name, id, code));
+        responses.push(result(name, id, answer));
     }
     DeleteTopicsResponse {
         responses,
@@ -63,12 +65,61 @@ pub async fn answer(
     }
 }
 
-fn result(name: Option<Str>, topic_id: Uuid, code: ErrorCode) -> DeletableTopicResult {
+/// Ids of topics that the request names and whose id it gives, too.
+async fn in_both_ways(agent: &Arc<Agent>, asked: &[(Option<Str>, Uuid)]) -> BTreeSet<Uuid> {
+    let ids: BTreeSet<Uuid> = asked.iter().map(|(_, id)| *id).filter(|id| !id.is_zero()).collect();
+    let mut both = BTreeSet::new();
+    for name in asked.iter().filter_map(|(name, _)| name.as_ref()) {
+        if ids.is_empty() {
+            break;
+        }
+        let found = agent.topic(&TopicRef::Name(name.clone())).await;
+        both.extend(found.map(|found| Uuid(found.id.0)).filter(|id| ids.contains(id)));
+    }
+    both
+}
+
+/// Deletes a topic that stands once in the request.
+async fn one(
+    agent: &Arc<Agent>,
+    name: Option<Str>,
+    id: Uuid,
+    both: &BTreeSet<Uuid>,
+) -> (Option<Str>, Uuid, (ErrorCode, String)) {
+    let by_id = name.is_none();
+    let named = name.clone().map_or(TopicRef::Id(id), TopicRef::Name);
+    match agent.topic(&named).await {
+        Some(found) if both.contains(&Uuid(found.id.0)) => {
+            let twice = if by_id {
+                "Duplicate topic id."
+            } else {
+                "The provided topic name maps to an ID that was already supplied."
+            };
+            (name, Uuid(found.id.0), invalid(twice))
+        }
+        Some(found) => {
+            let code = delete(agent, &found).await;
+            (Some(Str::from(&*found.name)), Uuid(found.id.0), named_code(code))
+        }
+        None if by_id => (None, id, named_code(ErrorCode::UnknownTopicId)),
+        None => (name, Uuid::ZERO, named_code(ErrorCode::UnknownTopicOrPartition)),
+    }
+}
+
+fn invalid(message: &str) -> (ErrorCode, String) {
+    (ErrorCode::InvalidRequest, message.to_owned())
+}
+
+fn named_code(code: ErrorCode) -> (ErrorCode, String) {
+    (code, code.name().to_owned())
+}
+
+fn result(name: Option<Str>, topic_id: Uuid, (code, message): (ErrorCode, String)) -> DeletableTopicResult {
     DeletableTopicResult {
         name,
         topic_id,
         error_code: code.code(),
-        error_message: (code != ErrorCode::None).then(|| Str::from(code.name())),
+        error_message: (code != ErrorCode::None).then(|| Str::from(message)),
     }
 }
 

@@ -19,8 +19,9 @@ use tracing::error;
 
 use super::partition_of;
 use crate::agent::Agent;
-use crate::fetch::read::{self, Place};
+use crate::fetch::read::{self, Place, PlaceSource};
 use crate::kafka::dispatch::RequestContext;
+use crate::replica_view::Isolation;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -185,24 +186,58 @@ async fn largest(
         .locate_max_timestamp(at, start, end)
         .await?
         .map(|place| (place.into(), place.max_timestamp));
-    let best = match (merged, agent.view.locate_max_timestamp(at, end)) {
+    let best = match (merged, agent.view.locate_max_timestamp(at, start, end)) {
         (Some(merged), Some(fresh)) => Some(if fresh.1 > merged.1 { fresh } else { merged }),
         (merged, fresh) => merged.or(fresh),
     };
-    let Some((place, timestamp)) = best else {
+    let whole = match &best {
+        Some((place, timestamp)) => search(agent, place, |_, found| found >= timestamp.0).await?,
+        None => None,
+    };
+    // The batch that the log start cuts: the largest of what is left in it comes first if it is as large.
+    match cut_by(agent, at, start, end).await? {
+        Some(cut) if whole.is_none_or(|whole| cut.1 >= whole.1) => Ok(Some(cut)),
+        _ => Ok(whole),
+    }
+}
+
+/// The first record with the largest timestamp at or above the log start, in the batch that begins below it.
+async fn cut_by(
+    agent: &Arc<Agent>,
+    at: TopicPartition,
+    start: Offset,
+    end: Offset,
+) -> Result<Option<Found>, read::ReadError> {
+    let Some(located) = agent.view.locate(at, start, Isolation::ReadUncommitted, 1) else {
         return Ok(None);
     };
-    search(agent, &place, |offset, found| {
-        offset >= start && offset < end && found >= timestamp.0
+    let place = if located.below_unmerged {
+        let merged = agent.merged.locate(at, start, end, 1).await?;
+        merged.into_iter().find(|place| !place.control).map(Place::from)
+    } else {
+        located.places.into_iter().next()
+    };
+    let Some(place) = place.filter(|place| place.base < start && matches!(place.source, PlaceSource::Object { .. }))
+    else {
+        return Ok(None);
+    };
+    let mut best: Option<Found> = None;
+    search(agent, &place, |offset, timestamp| {
+        let larger = best.is_none_or(|(_, largest)| timestamp > largest);
+        if (start..end).contains(&offset) && larger {
+            best = Some((offset, timestamp));
+        }
+        false
     })
-    .await
+    .await?;
+    Ok(best)
 }
 
 /// The first record of a batch that a test accepts.
 async fn search(
     agent: &Arc<Agent>,
     place: &Place,
-    accept: impl Fn(Offset, i64) -> bool,
+    mut accept: impl FnMut(Offset, i64) -> bool,
 ) -> Result<Option<Found>, read::ReadError> {
     let batch = read::batch(agent, place).await?;
     let damaged = |cause| read::ReadError::Undecodable {

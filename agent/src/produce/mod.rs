@@ -8,6 +8,7 @@
 pub mod acks;
 mod response;
 pub mod sequencer;
+mod timestamps;
 pub mod validate;
 
 use std::sync::Arc;

@@ -110,7 +110,7 @@ fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
         .iter()
         .map(|(batch_index, message)| BatchIndexAndErrorMessage {
             batch_index: *batch_index,
-            batch_index_error_message: Some(Str::from(*message)),
+            batch_index_error_message: Some(Str::from(&**message)),
         })
         .collect();
     PartitionProduceResponse {

@@ -6,6 +6,8 @@
 //!
 //! Invariants: MEM-1 (a batch is decompressed only under `esker.max.decompressed.bytes`).
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use esker_kafka::ErrorCode;
 use esker_kafka::records::{
@@ -15,6 +17,7 @@ use esker_kafka::records::{
 use esker_segment::id::{ProducerEpoch, ProducerId, Sequence, Timestamp};
 use esker_segment::index::{BatchMeta, ProducerStamp};
 
+use super::timestamps;
 use crate::settings::{TimestampType, TopicCompression, TopicSettings};
 
 /// The shortest record: seven fields of one byte each.
@@ -39,7 +42,7 @@ pub struct Refusal {
     /// In words.
     pub message: String,
     /// Records that are to blame, with the reason: index within the batch.
-    pub records: Vec<(i32, &'static str)>,
+    pub records: Vec<(i32, Cow<'static, str>)>,
 }
 
 /// What a batch is checked against.
@@ -98,6 +101,7 @@ pub fn validate(records: Option<&Bytes>, rules: &Rules) -> Result<Valid, Refusal
         batch = recompress(&batch, codec, rules)?;
     }
     check_count(batch.header(), rules)?;
+    timestamps::check(&batch, rules)?;
     let mut log_append_time_ms = -1;
     if rules.topic.timestamp_type == TimestampType::LogAppendTime {
         log_append_time_ms = rules.now_ms;
@@ -143,7 +147,7 @@ fn check_records(batch: &Batch, rules: &Rules) -> Result<(), Refusal> {
     let mut index = 0;
     while let Some(record) = reader.next_record()? {
         if keyed && record.key.is_none() {
-            blamed.push((index, NO_KEY));
+            blamed.push((index, Cow::Borrowed(NO_KEY)));
         }
         index += 1;
     }

@@ -121,6 +121,10 @@ pub struct TopicSettings {
     pub retention_bytes: Option<u64>,
     /// `max.message.bytes`.
     pub message_bytes_max: u32,
+    /// `message.timestamp.before.max.ms`: how old a producer's timestamp may be.
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`: how far in the future it may be.
+    pub timestamp_after_max_ms: i64,
     /// `message.timestamp.type`.
     pub timestamp_type: TimestampType,
     /// `compression.type`.
@@ -211,11 +215,11 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         Rule::Number(1..=i64::MAX),
     ),
     config("max.message.bytes", "1048588", Rule::Effect(set_message_bytes_max)),
-    config("message.timestamp.after.max.ms", "3600000", Rule::Number(LONG)),
+    config("message.timestamp.after.max.ms", "3600000", Rule::Effect(set_timestamp_after_max)),
     config(
         "message.timestamp.before.max.ms",
         "9223372036854775807",
-        Rule::Number(LONG),
+        Rule::Effect(set_timestamp_before_max),
     ),
     config("message.timestamp.type", "CreateTime", Rule::Effect(set_timestamp_type)),
     config("min.cleanable.dirty.ratio", "0.5", Rule::Ratio),
@@ -246,6 +250,16 @@ fn set_compression(topic: &mut TopicSettings, text: &str) -> Result<(), ValueErr
 
 fn set_timestamp_type(topic: &mut TopicSettings, text: &str) -> Result<(), ValueError> {
     topic.timestamp_type = TimestampType::parse(text)?;
+    Ok(())
+}
+
+fn set_timestamp_before_max(topic: &mut TopicSettings, text: &str) -> Result<(), ValueError> {
+    topic.timestamp_before_max_ms = parse_number(text, &LONG)?;
+    Ok(())
+}
+
+fn set_timestamp_after_max(topic: &mut TopicSettings, text: &str) -> Result<(), ValueError> {
+    topic.timestamp_after_max_ms = parse_number(text, &LONG)?;
     Ok(())
 }
 
@@ -310,6 +324,8 @@ impl TopicSettings {
             retention: topics.retention.effective(),
             retention_bytes: topics.retention_bytes,
             message_bytes_max: topics.message_bytes_max,
+            timestamp_before_max_ms: topics.timestamp_before_max_ms,
+            timestamp_after_max_ms: topics.timestamp_after_max_ms,
             timestamp_type: topics.timestamp_type,
             compression: topics.compression,
             cleanup: topics.cleanup,

@@ -166,6 +166,7 @@ async fn records_below_the_log_start_are_not_found() {
         (301, (4, 800)),
         (900, (-1, -1)),
         (EARLIEST, (1, -1)),
+        (MAX_TIMESTAMP, (4, 800)),
     ] {
         assert_eq!(at(&mut client, &topic, timestamp).await, wanted, "{timestamp}");
     }
@@ -178,6 +179,24 @@ async fn records_below_the_log_start_are_not_found() {
     ] {
         assert_eq!(at(&mut client, &topic, timestamp).await, wanted, "{timestamp}");
     }
+}
+
+#[tokio::test]
+async fn largest_timestamp_is_that_of_a_record_that_is_left() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let topic = client.create("t", 1, &[]).await;
+    client
+        .store(&topic, 0, &at_times(Compression::None, &[900, 300, 500, 500, 100]))
+        .await;
+    for (log_start, wanted) in [(0, (0, 900)), (1, (2, 500)), (3, (3, 500)), (4, (4, 100))] {
+        client.delete_records(&topic, 0, log_start).await;
+        assert_eq!(at(&mut client, &topic, MAX_TIMESTAMP).await, wanted, "{log_start}");
+    }
+    client.store(&topic, 0, &at_times(Compression::None, &[100])).await;
+    assert_eq!(at(&mut client, &topic, MAX_TIMESTAMP).await, (4, 100), "the first of two");
+    client.store(&topic, 0, &at_times(Compression::None, &[101])).await;
+    assert_eq!(at(&mut client, &topic, MAX_TIMESTAMP).await, (6, 101));
 }
 
 #[tokio::test]

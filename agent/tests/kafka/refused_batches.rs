@@ -5,8 +5,8 @@ use esker_kafka::messages::produce_response::PartitionProduceResponse;
 use esker_kafka::records::{Batch, BatchBuilder, BatchError, Codec, Compression};
 use esker_kafka::{ApiKey, ErrorCode, Writer};
 
-use crate::batches::{CODECS, batch, compressed, filled, keyed, tampered, values_of};
-use crate::broker::Broker;
+use crate::batches::{CODECS, at_times, batch, compressed, filled, keyed, tampered, values_of};
+use crate::broker::{Broker, EPOCH_MS};
 use crate::client::Client;
 use crate::requests::{PRODUCE, Topic, code, only_produced, produce_all};
 
@@ -81,6 +81,45 @@ async fn trap_09_null_keys_are_refused_by_compacted_topics_with_the_whole_batch(
             assert_eq!(client.latest(&topic, 0).await, 0, "nothing of the batch is written");
             assert_eq!(client.store(&topic, 0, &keyed(codec, &[Some("a"), Some("")])).await, 0);
         }
+    }
+}
+
+#[tokio::test]
+async fn timestamps_out_of_range_are_refused_with_the_whole_batch() {
+    const HOUR: i64 = 3_600_000;
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let before = ("message.timestamp.before.max.ms", "1000");
+    let after = ("message.timestamp.after.max.ms", "2000");
+    let limited = client.create("limited", 1, &[before, after]).await;
+    let default = client.create("default", 1, &[]).await;
+    let stamped = client
+        .create("stamped", 1, &[before, after, ("message.timestamp.type", "LogAppendTime")])
+        .await;
+    for codec in CODECS {
+        let now = EPOCH_MS;
+        for (topic, times, wanted) in [
+            (&limited, [now, now - 1_001, now + 2_000].as_slice(), [1].as_slice()),
+            (&limited, &[now - 1_001, now, now + 2_001], &[0, 2]),
+            (&limited, &[now, now - 1_000, now + 2_000, now + 2_001], &[3]),
+            (&default, &[0, now + HOUR + 1], &[1]),
+        ] {
+            let refused = client.produce(topic, 0, &at_times(codec, times)).await;
+            assert_eq!(code(refused.error_code), ErrorCode::InvalidTimestamp, "{codec:?} {times:?}");
+            let blamed: Vec<_> = refused.record_errors.iter().map(|error| error.batch_index).collect();
+            assert_eq!(blamed, wanted, "{codec:?} {times:?}");
+            let text = refused.record_errors[0].batch_index_error_message.as_deref();
+            assert!(text.is_some_and(|text| text.contains("is out of range")), "{text:?}");
+            assert_eq!(client.latest(topic, 0).await, 0, "nothing of the batch is written");
+        }
+    }
+    let now = EPOCH_MS;
+    for (topic, times) in [
+        (&limited, [now - 1_000, now + 2_000, -1].as_slice()),
+        (&default, &[0, now + HOUR]),
+        (&stamped, &[0, now + 2 * HOUR]),
+    ] {
+        assert_eq!(client.store(topic, 0, &at_times(Compression::Gzip, times)).await, 0, "{times:?}");
     }
 }
 

@@ -88,6 +88,39 @@ async fn trap_27_every_topic_to_delete_is_in_the_answer() {
 }
 
 #[tokio::test]
+async fn topic_to_delete_that_is_named_twice_stays() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let (one, other) = (client.create("one", 1, &[]).await, client.create("other", 1, &[]).await);
+    client.create("gone", 1, &[]).await;
+    let asked = vec![
+        by_name("one"),
+        by_name("gone"),
+        by_name("one"),
+        by_id(other.id),
+        by_name("other"),
+        by_id(Uuid(9)),
+        by_id(Uuid(9)),
+    ];
+    let found: Vec<_> = delete(&mut client, asked)
+        .await
+        .into_iter()
+        .map(|topic| (topic.name.map(|name| name.as_str().to_owned()), code(topic.error_code)))
+        .collect();
+    let named = |name: &str| Some(name.to_owned());
+    let wanted = [
+        (named("one"), ErrorCode::InvalidRequest),
+        (named("gone"), ErrorCode::None),
+        (None, ErrorCode::InvalidRequest),
+        (named("other"), ErrorCode::InvalidRequest),
+        (None, ErrorCode::InvalidRequest),
+    ];
+    assert_eq!(found, wanted);
+    assert_eq!(client.store(&other, 0, &batch(&["a"])).await, 0);
+    assert_eq!(client.store(&one, 0, &batch(&["a"])).await, 0);
+}
+
+#[tokio::test]
 async fn topic_must_be_named_in_one_way() {
     let broker = Broker::start().await;
     let mut client = broker.connect().await;

@@ -259,6 +259,44 @@ async fn validate_only_checks_and_creates_nothing() {
 }
 
 #[tokio::test]
+async fn validate_only_sees_collisions_and_limits() {
+    let broker = Broker::with(&[("esker.max.partitions", "10"), ("esker.max.partitions.per.topic", "8")]).await;
+    let mut client = broker.connect().await;
+    client.create("a.b", 3, &[]).await;
+    let request = CreateTopicsRequest {
+        topics: vec![
+            new_topic("a_b", 1, &[]),
+            new_topic("c.d", 4, &[]),
+            new_topic("c_d", 1, &[]),
+            new_topic("eight", 8, &[]),
+            new_topic("four", 4, &[]),
+            new_topic("three", 3, &[]),
+            new_topic("twice", 1, &[]),
+            new_topic("twice", 1, &[]),
+        ],
+        validate_only: true,
+        ..Default::default()
+    };
+    let response = client.call(CREATE_TOPICS, &request).await;
+    let found: Vec<_> = response
+        .topics
+        .iter()
+        .map(|topic| (topic.name.as_str(), code(topic.error_code)))
+        .collect();
+    let wanted = [
+        ("a_b", ErrorCode::InvalidTopic),
+        ("c.d", ErrorCode::None),
+        ("c_d", ErrorCode::InvalidTopic),
+        ("eight", ErrorCode::InvalidPartitions),
+        ("four", ErrorCode::InvalidPartitions),
+        ("three", ErrorCode::None),
+        ("twice", ErrorCode::InvalidRequest),
+    ];
+    assert_eq!(found, wanted);
+    assert_eq!(existing(&mut client).await, [("a.b".to_owned(), 3)]);
+}
+
+#[tokio::test]
 async fn limit_of_the_cluster_is_kept() {
     let settings = [("esker.max.partitions", "10"), ("esker.max.partitions.per.topic", "8")];
     let broker = Broker::with(&settings).await;

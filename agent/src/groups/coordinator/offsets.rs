@@ -135,7 +135,7 @@ impl Coordinator {
         })
     }
 
-    fn queue_changes(&self, group: &GroupId, changes: Vec<OffsetChange>) -> Queued {
+    pub(super) fn queue_changes(&self, group: &GroupId, changes: Vec<OffsetChange>) -> Queued {
         if changes.is_empty() {
             return std::future::ready(Ok(())).boxed();
         }

@@ -1,5 +1,7 @@
 //! The coordinator with time and tasks: paused time, so that nothing here waits for real.
 
+mod expiry;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;

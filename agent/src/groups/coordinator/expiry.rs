@@ -1,0 +1,133 @@
+//! Expiry of committed offsets: `offsets.retention.minutes` after their group became empty.
+//!
+//! Owns: since when groups are empty, when that is looked at, which offsets go.
+//! Does not own: how old an index is (`esker_metadata::ages`), the entry (`seams`), refusing it (the fold does when an offset
+//! was committed meanwhile, and when another session coordinates the group).
+//!
+//! Invariants: GRP-1: an offset of a group that has members, or had some within the retention time, stays. What this process
+//! has not watched for that long it does not expire: a restart, or another coordinator, only delays.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_metadata::ages::Ages;
+use esker_model::entry::{OffsetAction, OffsetChange};
+use esker_segment::id::{LogIndex, TopicPartition};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Coordinator, Queued};
+use crate::groups::group::Effects;
+use crate::groups::ids::GroupId;
+
+/// The retention time is looked at so often,
+const LOOKS: u32 = 64;
+/// but at most once in this time,
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// and at least this often, so that no group comes and is forgotten unseen (`empty_group_retention`).
+const INTERVAL_MAX: Duration = Duration::from_secs(5 * 60);
+/// Offsets that one entry expires.
+const CHANGES_MAX: usize = 1_000;
+
+/// Expires offsets of one coordinator's groups.
+pub struct OffsetExpiry {
+    coordinator: Arc<Coordinator>,
+    retention: Duration,
+    ages: Ages,
+    /// When groups were last seen with members, for those of the last retention time.
+    occupied: BTreeMap<GroupId, Instant>,
+}
+
+impl OffsetExpiry {
+    /// For a coordinator whose offsets are kept for so long.
+    #[must_use]
+    pub fn new(coordinator: Arc<Coordinator>, retention: Duration) -> Self {
+        Self {
+            coordinator,
+            retention,
+            ages: Ages::new(retention),
+            occupied: BTreeMap::new(),
+        }
+    }
+
+    /// Looks again and again until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let interval = (self.retention / LOOKS).clamp(INTERVAL_MIN, INTERVAL_MAX);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(interval) => {}
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.look() => {}
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        let now = Instant::now();
+        let offsets = Arc::clone(&self.coordinator.parts.offsets);
+        if let Some(position) = offsets.position() {
+            self.ages.observe(now, position);
+        }
+        for (group, seen) in self.coordinator.occupancy() {
+            self.occupied.insert(group, seen);
+        }
+        let retention = self.retention;
+        self.occupied.retain(|_, seen| now.duration_since(*seen) < retention);
+        let Some(old) = self.ages.reached_a_span_ago(now) else {
+            return;
+        };
+        let below = LogIndex(old.0 + 1);
+        for (group, partitions) in offsets.idle(below) {
+            if self.occupied.contains_key(&group) {
+                continue;
+            }
+            for some in partitions.chunks(CHANGES_MAX) {
+                let Some(queued) = self.coordinator.expire(&group, some, below) else {
+                    break;
+                };
+                match queued.await {
+                    Ok(()) => tracing::debug!(%group, offsets = some.len(), "offsets expired"),
+                    Err(error) => tracing::debug!(%group, %error, "offsets not expired"),
+                }
+            }
+        }
+    }
+}
+
+impl Coordinator {
+    /// When each group that is remembered had members last.
+    fn occupancy(&self) -> Vec<(GroupId, Instant)> {
+        let slots: Vec<_> = self.lock_groups().by_id.values().cloned().collect();
+        let last = |since: Option<Duration>| since.map_or_else(Instant::now, |since| self.origin + since);
+        let seen = slots.iter().map(|slot| {
+            let vacant_since = slot.lock().group.vacant_since();
+            (slot.id.clone(), last(vacant_since))
+        });
+        seen.collect()
+    }
+
+    /// Queues the expiry of offsets that were committed below an index, unless the group has members now.
+    fn expire(self: &Arc<Self>, group: &GroupId, partitions: &[TopicPartition], below: LogIndex) -> Option<Queued> {
+        let expire = |at: &TopicPartition| OffsetChange {
+            topic: at.topic,
+            partition: at.partition,
+            action: OffsetAction::Expire { untouched_since: below },
+        };
+        let changes = partitions.iter().map(expire).collect();
+        let groups = self.lock_groups();
+        let Some(slot) = groups.by_id.get(group).cloned() else {
+            return Some(self.queue_changes(group, changes));
+        };
+        drop(groups);
+        self.with_cell(&slot, |cell, _| {
+            let vacant = cell.group.vacant_since().is_some();
+            (vacant.then(|| self.queue_changes(group, changes)), Effects::default())
+        })
+    }
+}
