@@ -65,7 +65,8 @@ pub(crate) fn settings(dice: &mut Dice) -> Settings {
             ..GarbageSettings::default()
         },
         expiry: ExpirySettings {
-            producers_after: dice.ms(1_000..10_000),
+            // Longer than anybody sends a batch again: what is forgotten earlier is stored twice, as in Kafka.
+            producers_after: dice.ms(150_000..300_000),
             ..ExpirySettings::default()
         },
     }

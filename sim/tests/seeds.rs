@@ -3,8 +3,8 @@
 
 use esker_sim::{Report, Scenario, run};
 
-/// Seeds of an ordinary test run.
-const SEEDS: u64 = 200;
+/// Seeds of an ordinary test run, and of one that is built for speed (`cargo xtask ci simulation`).
+const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 1_000 };
 const THREADS: u64 = 2;
 
 fn number(name: &str) -> Option<u64> {

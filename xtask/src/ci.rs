@@ -142,6 +142,12 @@ const STEPS: &[Step] = &[
         needs: None,
     },
     Step {
+        name: "simulation",
+        about: "a thousand seeds, planted bugs found",
+        commands: &[&["cargo", "test", "--locked", "--release", "--package", "esker-sim"]],
+        needs: None,
+    },
+    Step {
         name: "clients",
         about: "stock Kafka clients, kill -9, bad input",
         commands: &[&["get-python"], &["tests/clients/run"]],
