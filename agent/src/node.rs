@@ -25,6 +25,7 @@ use esker_segment::id::{IncarnationId, IncarnationNumber, SessionId, Timestamp};
 use esker_segment::name::ClusterId;
 use esker_storage::buffer::BufferSettings;
 use esker_storage::cache::{CacheSettings, SegmentCache};
+use esker_storage::hedged::{HedgeSettings, Hedger};
 use esker_storage::merged::{ManifestRef, MergedReader, MergedSettings};
 use esker_storage::named::NamedObjects;
 use esker_storage::store::ObjectStore;
@@ -236,6 +237,7 @@ async fn start_writer(
             cluster: parts.cluster.clone(),
             incarnation: (incarnation.number, IncarnationId(incarnation.id)),
             zone: Box::from(parts.announcement.zone.as_str()),
+            puts: Arc::new(Hedger::puts(HedgeSettings::with_budget(parts.settings.flush.hedge_percent))),
         },
         replica: Arc::clone(&reading.replica),
         log: reading.log.clone(),

@@ -158,6 +158,8 @@ pub struct FlushSettings {
     pub index_bytes: u32,
     /// `esker.flush.uploads.max`.
     pub uploads_max: u32,
+    /// `esker.hedge.percent`.
+    pub hedge_percent: u32,
 }
 
 /// Bounds on memory.
@@ -220,6 +222,7 @@ impl Profile {
                 ("esker.flush.age", "5ms"),
                 ("esker.flush.min.interval", "1ms"),
                 ("esker.flush.uploads.max", "2"),
+                ("esker.hedge.percent", "0"),
                 ("esker.gc.grace", "1s"),
                 ("esker.checkpoint.commits", "1024"),
             ],

@@ -246,6 +246,13 @@ pub static KEYS: &[Key] = &[
         "So many segments are uploaded at once; meanwhile the write-ahead buffer fills. Few on a disk, more where a PUT takes long.",
     ),
     key(
+        "esker.hedge.percent",
+        Slot::Count(|s| &mut s.flush.hedge_percent, 0..=100),
+        "8",
+        "So many more requests in every hundred may go to the bucket to cut its tails: an upload or read that takes longer than most is sent a second time. 0 for none.",
+    )
+    .at_start(),
+    key(
         "esker.buffer.bytes",
         Slot::Size(|s| &mut s.memory.buffer_bytes_max, MIB..=1024 * GIB),
         "128MiB",
@@ -360,6 +367,7 @@ impl Settings {
                 bytes: 0,
                 index_bytes: 0,
                 uploads_max: 0,
+                hedge_percent: 0,
             },
             memory: MemorySettings {
                 buffer_bytes_max: 0,

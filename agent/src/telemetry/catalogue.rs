@@ -71,6 +71,9 @@ const METADATA_OP: Label = (
     &["txn", "read", "watch", "grant", "keep_alive", "revoke", "compact"],
 );
 const METADATA_OUTCOME: Label = ("outcome", &["ok", "failed", "unknown"]);
+const HEDGE_OP: Label = ("op", &["put", "get"]);
+const HEDGE_OUTCOME: Label = ("outcome", &["won", "lost", "failed", "over_budget"]);
+
 const CACHE_OUTCOME: Label = ("outcome", &["hit", "miss"]);
 const COMPACTION_STEP: Label = (
     "step",
@@ -119,6 +122,13 @@ pub static METRICS: &[Metric] = &[
         Unit::Seconds,
         &[OP],
         "How long requests to the object store took.",
+    ),
+    metric(
+        "esker_store_hedges_total",
+        Kind::Counter,
+        Unit::Count,
+        &[HEDGE_OP, HEDGE_OUTCOME],
+        "Requests that took longer than most. Won: a second one was sent and answered first; lost: it was sent and the first one answered first; failed: neither answered; over_budget: none was sent.",
     ),
     metric(
         "esker_cache_requests_total",

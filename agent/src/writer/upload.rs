@@ -1,7 +1,7 @@
 //! Uploads of segments: lays one out, puts it into the bucket, tries again under another key.
 //!
-//! Owns: attempts, back-off, time-outs of an attempt.
-//! Does not own: the queue (`pipeline`), when a flush happens (`inbox`).
+//! Owns: attempts and their keys, back-off.
+//! Does not own: second requests and time-outs (`esker_storage::hedged`), the queue (`pipeline`), when a flush happens (`inbox`).
 //!
 //! Invariants: an object key is written once (a PUT whose outcome is unknown may still land later).
 
@@ -13,13 +13,12 @@ use esker_segment::id::{IncarnationId, IncarnationNumber, SegmentNumber, Session
 use esker_segment::name::{ClusterId, SegmentName};
 use esker_segment::segment::{OrderList, SegmentBuilder, SegmentHeader};
 use esker_storage::cache::SegmentCache;
+use esker_storage::hedged::Hedger;
 use esker_storage::store::{ObjectKey, ObjectStore};
 use tracing::warn;
 
 use super::pipeline::{Uploaded, verdict_places};
 
-/// An attempt that takes longer is given up; its object may still appear and is garbage then.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 const BACK_OFF_FIRST: Duration = Duration::from_millis(50);
 const BACK_OFF_LAST: Duration = Duration::from_secs(2);
 
@@ -36,6 +35,9 @@ pub struct Uploader {
     pub incarnation: (IncarnationNumber, IncarnationId),
     /// Zone of this agent; empty for none.
     pub zone: Box<str>,
+    /// Sends slow uploads a second time and gives up those that take far too long; objects that appear all the same are
+    /// garbage.
+    pub puts: Arc<Hedger>,
 }
 
 /// One segment to upload.
@@ -62,23 +64,24 @@ impl Uploader {
         let segment = upload.batches.finish(&header, &upload.order);
         let mut back_off = BACK_OFF_FIRST;
         let mut attempt = 0;
-        let (name, key) = loop {
+        let mut next = || {
             let name = SegmentName {
                 incarnation: self.incarnation.0,
                 session: upload.session,
                 number: upload.number,
                 attempt,
             };
+            attempt += 1;
             let key = ObjectKey(name.key(&self.cluster));
-            let put = self.store.create(&key, segment.chunks.clone());
-            match tokio::time::timeout(ATTEMPT_TIMEOUT, put).await {
-                Ok(Ok(())) => break (name, key),
-                Ok(Err(error)) => warn!(%error, attempt, "segment not uploaded, trying again under another key"),
-                Err(_) => warn!(%key, attempt, "upload took too long, trying again under another key"),
+            ((name, key.clone()), key)
+        };
+        let (name, key) = loop {
+            match self.puts.create(&*self.store, &segment.chunks, &mut next).await {
+                Ok(named) => break named,
+                Err(error) => warn!(%error, "segment not uploaded, trying again under another key"),
             }
             tokio::time::sleep(back_off).await;
             back_off = (back_off * 2).min(BACK_OFF_LAST);
-            attempt += 1;
         };
         let verdict_places = verdict_places(&segment);
         self.cache.insert(&key, segment.chunks);

@@ -7,6 +7,7 @@ pub mod bucket;
 pub mod buffer;
 pub mod cache;
 pub mod directory;
+pub mod hedged;
 pub mod merged;
 pub mod metered;
 pub mod named;

@@ -28,6 +28,8 @@ pub struct RetrySettings {
     pub attempts_max: u32,
     /// An attempt that takes longer counts as failed (a write's outcome as unknown).
     pub attempt_timeout: Duration,
+    /// A large object has more time: as long as it takes at this pace.
+    pub bytes_per_second_min: u64,
     /// Pause before the second attempt; each further one is twice as long. Half of it is random.
     pub backoff_first: Duration,
     /// The longest pause.
@@ -41,6 +43,7 @@ impl Default for RetrySettings {
         Self {
             attempts_max: 5,
             attempt_timeout: Duration::from_secs(10),
+            bytes_per_second_min: 1 << 20,
             backoff_first: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
             budget_retries: 100,
@@ -98,8 +101,15 @@ impl Retrying {
         Some(shared.random.duration(&(longest / 2..longest)))
     }
 
+    /// How long an attempt may take that moves so many bytes.
+    fn limit(&self, bytes: u64) -> Duration {
+        let paced = Duration::from_secs(bytes / self.settings.bytes_per_second_min.max(1));
+        self.settings.attempt_timeout + paced.min(PACED_MAX)
+    }
+
     async fn repeat<T, F>(
         &self,
+        limit: Duration,
         timed_out: impl Fn() -> StoreError,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T, StoreError>
@@ -108,7 +118,7 @@ impl Retrying {
     {
         let mut nth = 1;
         loop {
-            let outcome = tokio::time::timeout(self.settings.attempt_timeout, attempt()).await;
+            let outcome = tokio::time::timeout(limit, attempt()).await;
             match outcome.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(answer) => {
                     if nth == 1 {
@@ -130,28 +140,34 @@ impl Retrying {
     }
 }
 
+/// Most time that an object has for its size.
+const PACED_MAX: Duration = Duration::from_secs(240);
 const TIMED_OUT: &str = "no answer in time";
 
 #[async_trait]
 impl ObjectStore for Retrying {
     async fn create(&self, key: &ObjectKey, chunks: Vec<Bytes>) -> Result<(), StoreError> {
-        let attempt = self.inner.create(key, chunks);
-        let outcome = tokio::time::timeout(self.settings.attempt_timeout, attempt).await;
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        let limit = self.limit(u64::try_from(bytes).expect("a length fits 64 bits"));
+        let outcome = tokio::time::timeout(limit, self.inner.create(key, chunks)).await;
         outcome.unwrap_or_else(|_| Err(StoreError::unknown(key, TIMED_OUT)))
     }
 
     async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
         let timed_out = || StoreError::failed(key, TIMED_OUT);
-        self.repeat(timed_out, || self.inner.read(key, range.clone())).await
+        let limit = self.limit(range.end.saturating_sub(range.start));
+        self.repeat(limit, timed_out, || self.inner.read(key, range.clone()))
+            .await
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> Result<Vec<ObjectMeta>, StoreError> {
         let timed_out = || StoreError::failed(&ObjectKey(prefix.to_owned()), TIMED_OUT);
-        self.repeat(timed_out, || self.inner.list(prefix, after, limit)).await
+        self.repeat(self.limit(0), timed_out, || self.inner.list(prefix, after, limit))
+            .await
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        self.repeat(|| StoreError::unknown(key, TIMED_OUT), || self.inner.delete(key))
-            .await
+        let timed_out = || StoreError::unknown(key, TIMED_OUT);
+        self.repeat(self.limit(0), timed_out, || self.inner.delete(key)).await
     }
 }
