@@ -7,6 +7,7 @@ mod damage;
 mod expiry;
 mod fuse;
 mod kills;
+mod processes;
 mod races;
 mod space;
 mod transactions;

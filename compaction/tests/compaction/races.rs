@@ -79,6 +79,8 @@ async fn race(seed: u64, rough: bool) {
                 bucket.set_faults(rough_bucket());
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
+            // Whoever leads is told late that it does not any more.
+            world.dethrone().await;
         }
     };
     tokio::select! {
@@ -133,6 +135,7 @@ async fn lagging(first_merges: bool) {
         settings.merge.age_max = Duration::from_secs(1 << 30);
     }
     settle(&mut world.compaction(&one, settings)).await;
+    world.dethrone().await;
     // It has heard of the new root all the same.
     let mut lagging = world.compaction(&two, small());
     settle(&mut lagging).await;

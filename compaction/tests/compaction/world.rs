@@ -16,6 +16,7 @@ use esker_compaction::service::{Compaction, Parts};
 use esker_compaction::settings::{MergeSettings, Settings};
 use esker_kafka::records::{Batch, BatchBuilder, Codec, EndTxn, Headers, TransactionMarker};
 use esker_metadata::checkpoint::{LiveSession, load};
+use esker_metadata::keys::leader;
 use esker_metadata::keys::root::Root;
 use esker_metadata::keys::session::SessionInfo;
 use esker_metadata::log::{
@@ -23,6 +24,7 @@ use esker_metadata::log::{
     LogSink, Session, SinkError, bootstrap, read_log,
 };
 use esker_metadata::replica::Replica;
+use esker_metadata::store::{Op, Txn};
 use esker_model::entry::{Entry, FeatureLevel, Incarnation, Limits, SegmentEntry, TopicCreate, TopicDelete};
 use esker_model::unmerged::{Location, MarkerInfo, Source};
 use esker_model::{BatchVerdict, CommitPosition, CommitRecord, EntryVerdict, Fold};
@@ -252,6 +254,20 @@ impl World {
             None => false,
         };
         self.keys().iter().filter(of_kind).count()
+    }
+
+    /// Takes their duties from all who hold one, without a word.
+    pub(crate) async fn dethrone(&self) {
+        let keys = [
+            leader::key(leader::Duty::Checkpoint),
+            leader::key(leader::Duty::Compaction),
+        ];
+        let delete = Txn {
+            then: keys.map(Op::Delete).to_vec(),
+            ..Txn::default()
+        };
+        // What fails, or is not answered, is one change of leader less.
+        drop(self.cluster.store.txn(delete).await);
     }
 
     /// The published root.
