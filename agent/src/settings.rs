@@ -44,6 +44,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// Retention and garbage.
     pub upkeep: UpkeepSettings,
+    /// Where the process finds its stores, and where it is found.
+    pub process: ProcessSettings,
 }
 
 /// Defaults for topics.
@@ -189,6 +191,10 @@ pub struct LimitSettings {
     pub partitions_max: u32,
     /// `esker.max.partitions.per.topic`.
     pub partitions_per_topic_max: u32,
+    /// `esker.unmerged.batches.max`.
+    pub unmerged_batches_max: u32,
+    /// `esker.unmerged.bytes.max`.
+    pub unmerged_bytes_max: u64,
 }
 
 /// Retention and garbage.
@@ -198,6 +204,43 @@ pub struct UpkeepSettings {
     pub retention_check_interval: Duration,
     /// `esker.gc.grace`: how long an object stays after nothing refers to it any more.
     pub gc_grace: Duration,
+}
+
+/// Where the process finds its stores, and where it is found. Texts, as somebody wrote them; the binary makes sense of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessSettings {
+    /// `esker.etcd`: `H:P[,H:P…][/prefix]`.
+    pub etcd: String,
+    /// `esker.etcd.user`.
+    pub etcd_user: String,
+    /// `esker.etcd.password.file`.
+    pub etcd_password_file: String,
+    /// `esker.etcd.ca.file`: with it etcd is spoken to over TLS.
+    pub etcd_ca_file: String,
+    /// `esker.etcd.cert.file`.
+    pub etcd_cert_file: String,
+    /// `esker.etcd.key.file`.
+    pub etcd_key_file: String,
+    /// `esker.store`: the bucket's URL.
+    pub store: String,
+    /// `esker.zone`.
+    pub zone: String,
+    /// `esker.kafka`: where Kafka clients connect.
+    pub kafka: String,
+    /// `esker.grpc`.
+    pub grpc: String,
+    /// `esker.http`: probes and metrics.
+    pub http: String,
+    /// `esker.peer`: where other agents connect.
+    pub peer: String,
+    /// `esker.advertise`: what clients are told, if it is not where the process listens.
+    pub advertise: String,
+    /// `esker.advertise.peer`: what other agents are told.
+    pub advertise_peer: String,
+    /// `esker.cache.dir`.
+    pub cache_dir: String,
+    /// `esker.insecure.listen`.
+    pub insecure_listen: bool,
 }
 
 /// A set of defaults to start from.

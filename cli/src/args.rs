@@ -3,17 +3,24 @@
 //! Owns: names, defaults and help of commands and flags; which combinations are refused.
 //! Does not own: settings (`esker_agent::settings`), acting on any of it.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use esker_agent::settings::Profile;
+use esker_agent::settings::{Assignment, Origin, Profile, Settings};
 
 use crate::UsageError;
+use crate::address::HostPort;
+use crate::agent::AgentOptions;
+use crate::compactor::CompactorArgs;
 use crate::config::{self, Said};
-use crate::dev::{DevOptions, HostPort};
+use crate::dev::DevOptions;
 use crate::listen::Listen;
+use crate::process::Serving;
+
+/// The node id of a process that is alone by construction.
+const NODE_ID: i32 = 1;
 
 /// An event streaming broker that speaks Kafka and keeps everything in objects.
 #[derive(Debug, Parser)]
@@ -27,6 +34,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the whole system in one process, on a local directory
     Dev(DevArgs),
+    /// Run one agent of a cluster, over etcd and a bucket
+    Agent(AgentArgs),
+    /// Merge, trim and clean up what the agents of a cluster leave in the bucket
+    Compactor(CompactorArgs),
     /// Verify every committed offset of a node that is not running
     CheckData(CheckDataArgs),
     /// Print a completion script for a shell
@@ -48,36 +59,95 @@ pub(crate) struct DevArgs {
     /// Keep data in a temporary directory (inside DIR, if one is given) that is removed at exit
     #[arg(long)]
     ephemeral: bool,
-    /// Where Kafka clients connect; port 0 takes a free one
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092", value_parser = listen_address)]
-    kafka: SocketAddr,
-    /// The gRPC port, which answers 501 until there is gRPC
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9095", value_parser = listen_address)]
-    grpc: SocketAddr,
-    /// Where /livez, /readyz and /metrics are
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9096", value_parser = listen_address)]
-    http: SocketAddr,
+    #[command(flatten)]
+    process: ProcessArgs,
+    /// Answer before data is safe on disk: faster, and a power cut loses what was acknowledged
+    #[arg(long)]
+    no_fsync: bool,
+}
+
+/// Run one agent of a cluster, over etcd and a bucket.
+///
+/// It keeps nothing: any number of them serve the same cluster, and any may be killed. Credentials, region and endpoint of
+/// the bucket come as the AWS SDK reads them (AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, a profile, a role).
+///
+/// When it is ready, one line goes to stdout: `ready kafka=H:P grpc=H:P http=H:P cluster=ID node=N`. Logs go to stderr.
+/// SIGTERM and SIGINT hand over and exit with 0; a second signal exits at once.
+#[derive(Args, Debug)]
+pub(crate) struct AgentArgs {
+    #[command(flatten)]
+    stores: StoreArgs,
+    /// The availability zone; clients of a zone are led to its agents
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
+    #[command(flatten)]
+    process: ProcessArgs,
+    /// Where other agents connect [default: 127.0.0.1:9097]
+    #[arg(long, value_name = "HOST:PORT")]
+    peer: Option<String>,
+    /// A directory for the cache; nothing in it is missed
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<String>,
+}
+
+/// The stores of a cluster.
+#[derive(Args, Debug)]
+pub(crate) struct StoreArgs {
+    /// Members of etcd, and what begins the keys of this cluster
+    #[arg(long, value_name = "H:P[,H:P…][/PREFIX]")]
+    etcd: Option<String>,
+    /// The bucket
+    #[arg(long, value_name = "s3://BUCKET[/PREFIX]")]
+    store: Option<String>,
+}
+
+impl StoreArgs {
+    /// What these flags say, as settings.
+    pub(crate) fn assignments(&self) -> Vec<Assignment> {
+        flags([
+            ("esker.etcd", "--etcd", &self.etcd),
+            ("esker.store", "--store", &self.store),
+        ])
+    }
+}
+
+/// What every process that serves takes.
+#[derive(Args, Debug)]
+pub(crate) struct ProcessArgs {
+    /// Where Kafka clients connect; port 0 takes a free one [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka: Option<String>,
+    /// The gRPC port, which answers 501 until there is gRPC [default: 127.0.0.1:9095]
+    #[arg(long, value_name = "HOST:PORT")]
+    grpc: Option<String>,
+    /// Where /livez, /readyz and /metrics are [default: 127.0.0.1:9096]
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
     /// The address that Kafka clients are told to connect to, if it is not the one listened on
-    #[arg(long, value_name = "HOST:PORT", value_parser = HostPort::parse)]
-    advertise: Option<HostPort>,
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
     /// Listen on addresses that other machines can reach, without TLS or authentication
     #[arg(long)]
     insecure_listen: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+}
+
+/// Where settings come from.
+#[derive(Args, Debug)]
+pub(crate) struct SettingArgs {
     /// Change one setting, as in --set num.partitions=3; may be repeated
     ///
     /// Overrides ESKER_… environment variables (ESKER_NUM_PARTITIONS), which override the file.
     /// docs/configuration.md lists all settings.
     #[arg(long, value_name = "KEY=VALUE", value_parser = config::said)]
-    set: Vec<Said>,
+    pub(crate) set: Vec<Said>,
     /// A TOML file with settings, as in "num.partitions" = 3
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// How log lines look; ESKER_LOG=debug shows more of them
     #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "text|json", hide_possible_values = true)]
-    log_format: LogFormat,
-    /// Answer before data is safe on disk: faster, and a power cut loses what was acknowledged
-    #[arg(long)]
-    no_fsync: bool,
+    pub(crate) log_format: LogFormat,
 }
 
 #[derive(Args, Debug)]
@@ -97,47 +167,121 @@ pub(crate) enum LogFormat {
 impl DevArgs {
     /// Resolves the settings and checks the rest.
     pub(crate) fn into_options(self) -> anyhow::Result<DevOptions> {
-        let listens = [
-            Listen {
-                flag: "--kafka",
-                address: self.kafka,
-            },
-            Listen {
-                flag: "--grpc",
-                address: self.grpc,
-            },
-            Listen {
-                flag: "--http",
-                address: self.http,
-            },
-        ];
-        if !self.insecure_listen {
-            for listen in &listens {
-                refuse_open_listener(listen)?;
-            }
-        }
-        let [kafka, grpc, http] = listens;
         let default_dir = if self.ephemeral {
             std::env::temp_dir()
         } else {
             PathBuf::from("./esker-data")
         };
+        let log_format = self.process.settings.log_format;
+        let mut serving = self.process.serving(Profile::Dev, Vec::new())?;
+        // There is nobody else: no peers, and one node id for ever.
+        serving.peer = None;
+        serving.node = Some(NODE_ID);
         Ok(DevOptions {
-            settings: config::resolve(Profile::Dev, self.config.as_deref(), self.set)?,
             data_dir: self.data_dir.unwrap_or(default_dir),
             ephemeral: self.ephemeral,
-            kafka,
-            grpc,
-            http,
-            advertise: self.advertise,
+            serving,
             fsync: !self.no_fsync,
-            log_format: self.log_format,
+            log_format,
         })
     }
 }
 
+impl AgentArgs {
+    /// Resolves the settings and checks the rest.
+    pub(crate) fn into_options(self) -> anyhow::Result<AgentOptions> {
+        let mut said = self.stores.assignments();
+        said.extend(flags([
+            ("esker.zone", "--zone", &self.zone),
+            ("esker.peer", "--peer", &self.peer),
+            ("esker.cache.dir", "--cache-dir", &self.cache_dir),
+        ]));
+        let log_format = self.process.settings.log_format;
+        let serving = self.process.serving(Profile::Standard, said)?;
+        Ok(AgentOptions { serving, log_format })
+    }
+}
+
+impl ProcessArgs {
+    /// Resolves the settings, looks up the names to listen on, and refuses listeners that are open to everybody.
+    fn serving(self, profile: Profile, mut said: Vec<Assignment>) -> anyhow::Result<Serving> {
+        said.extend(flags([
+            ("esker.kafka", "--kafka", &self.kafka),
+            ("esker.grpc", "--grpc", &self.grpc),
+            ("esker.http", "--http", &self.http),
+            ("esker.advertise", "--advertise", &self.advertise),
+            (
+                "esker.insecure.listen",
+                "--insecure-listen",
+                &self.insecure_listen.then(|| "true".to_owned()),
+            ),
+        ]));
+        let settings = self.settings.resolve(profile, said)?;
+        let process = &settings.process;
+        let peer = if profile == Profile::Dev {
+            None
+        } else {
+            Some(listen("--peer", &process.peer)?)
+        };
+        let serving = Serving {
+            kafka: listen("--kafka", &process.kafka)?,
+            grpc: listen("--grpc", &process.grpc)?,
+            http: listen("--http", &process.http)?,
+            peer,
+            advertise: advertised("--advertise", &process.advertise)?,
+            advertise_peer: advertised("esker.advertise.peer", &process.advertise_peer)?,
+            node: None,
+            settings,
+        };
+        if !serving.settings.process.insecure_listen {
+            for open in [serving.kafka, serving.grpc, serving.http].iter().chain(&serving.peer) {
+                refuse_open_listener(open)?;
+            }
+        }
+        Ok(serving)
+    }
+}
+
+impl SettingArgs {
+    /// Profile, then file, then environment, then `--set`, then flags of their own.
+    pub(crate) fn resolve(self, profile: Profile, flags: Vec<Assignment>) -> Result<Settings, UsageError> {
+        config::resolve(profile, self.config.as_deref(), self.set, flags)
+    }
+}
+
+/// The settings that flags of their own say.
+pub(crate) fn flags<const N: usize>(said: [(&str, &'static str, &Option<String>); N]) -> Vec<Assignment> {
+    let said = said.into_iter().filter_map(|(key, flag, value)| {
+        Some(Assignment {
+            name: key.to_owned(),
+            value: value.clone()?,
+            origin: Origin::Flag(flag),
+        })
+    });
+    said.collect()
+}
+
+/// An address to listen on, or a name that has one.
+pub(crate) fn listen(flag: &'static str, text: &str) -> Result<Listen, UsageError> {
+    let refused = |why: String| UsageError(format!("{flag} {text}: {why}"));
+    let mut addresses = text
+        .to_socket_addrs()
+        .map_err(|error| refused(format!("HOST:PORT is needed ({error})")))?;
+    let address = addresses.next();
+    let address = address.ok_or_else(|| refused("the name has no address".to_owned()))?;
+    Ok(Listen { flag, address })
+}
+
+fn advertised(flag: &str, text: &str) -> Result<Option<HostPort>, UsageError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = HostPort::parse(text).map_err(|why| UsageError(format!("{flag} {text}: {why}")))?;
+    Ok(Some(parsed))
+}
+
 /// There is neither TLS nor SASL yet, so only this machine may connect unless somebody insists.
-fn refuse_open_listener(listen: &Listen) -> Result<(), UsageError> {
+pub(crate) fn refuse_open_listener(listen: &Listen) -> Result<(), UsageError> {
     if listen.address.ip().is_loopback() {
         return Ok(());
     }
@@ -146,14 +290,6 @@ fn refuse_open_listener(listen: &Listen) -> Result<(), UsageError> {
         "{flag} {address} can be reached from other machines, without TLS or authentication; listen on 127.0.0.1, \
          or say --insecure-listen"
     )))
-}
-
-/// An address or a name with a port.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let mut addresses = text
-        .to_socket_addrs()
-        .map_err(|error| format!("HOST:PORT is needed ({error})"))?;
-    addresses.next().ok_or_else(|| "the name has no address".to_owned())
 }
 
 #[cfg(test)]
@@ -181,20 +317,20 @@ mod tests {
     fn nothing_said_is_the_contract() {
         let options = options(&[]).unwrap();
         assert_eq!(options.data_dir, PathBuf::from("./esker-data"));
-        assert_eq!(options.kafka.address, "127.0.0.1:9092".parse().unwrap());
-        assert_eq!(options.grpc.address, "127.0.0.1:9095".parse().unwrap());
-        assert_eq!(options.http.address, "127.0.0.1:9096".parse().unwrap());
-        assert!(options.fsync && !options.ephemeral && options.advertise.is_none());
+        assert_eq!(options.serving.kafka.address, "127.0.0.1:9092".parse().unwrap());
+        assert_eq!(options.serving.grpc.address, "127.0.0.1:9095".parse().unwrap());
+        assert_eq!(options.serving.http.address, "127.0.0.1:9096".parse().unwrap());
+        assert!(options.fsync && !options.ephemeral && options.serving.advertise.is_none());
         assert_eq!(options.log_format, LogFormat::Text);
-        assert!(options.settings.topics.auto_create);
+        assert!(options.serving.settings.topics.auto_create);
     }
 
     #[test]
     fn names_are_taken_as_addresses() {
         let options = options(&["--kafka", "localhost:0", "--advertise", "broker.example:19092"]).unwrap();
-        assert!(options.kafka.address.ip().is_loopback());
+        assert!(options.serving.kafka.address.ip().is_loopback());
         assert_eq!(
-            options.advertise.unwrap(),
+            options.serving.advertise.unwrap(),
             HostPort {
                 host: "broker.example".to_owned(),
                 port: 19_092
@@ -205,7 +341,7 @@ mod tests {
     #[test]
     fn set_repeats_and_the_last_word_wins() {
         let options = options(&["--set", "num.partitions=3", "--set", "num.partitions=4"]).unwrap();
-        assert_eq!(options.settings.topics.partitions, 4);
+        assert_eq!(options.serving.settings.topics.partitions, 4);
     }
 
     #[test]

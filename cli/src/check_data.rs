@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use esker_compaction::check::{Problem, Report, check};
 use esker_storage::merged::{MergedReader, MergedSettings};
 
-use crate::broker;
 use crate::data_dir::DataDir;
+use crate::stores;
 
 /// Problems that are written out; the rest are counted.
 const PROBLEMS_SHOWN: usize = 100;
@@ -35,10 +35,12 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
 }
 
 async fn report(dir: &Path) -> anyhow::Result<Report> {
-    let stores = broker::open(dir, true).await?;
+    let stores = stores::open_directory(dir, true).await?;
     let merged = MergedReader::new(stores.named(), MergedSettings::default());
     let report = check(&stores.joined, merged.manifests()).await;
-    stores.metadata.close().await;
+    if let Some(embedded) = stores.closer() {
+        embedded.close().await;
+    }
     Ok(report?)
 }
 

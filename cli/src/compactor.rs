@@ -1,20 +1,34 @@
-//! Compaction inside `esker dev`: it works on the agent's own fold, in the agent's own session.
+//! Compaction, beside an agent (on its fold, in its session) or as `esker compactor`, a process of its own.
 //!
-//! Owns: the seams of `esker_compaction` over the agent.
+//! Owns: the seams of `esker_compaction` over the agent, the order of starting and stopping of `esker compactor`.
 //! Does not own: compaction.
 
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
+use clap::Args;
 use esker_agent::agent::Agent;
+use esker_agent::clock::{Clock as _, SystemClock};
+use esker_agent::http::Readiness;
+use esker_agent::settings::{Profile, Settings as AgentSettings, TopicSettings};
 use esker_agent::writer::LogWriter;
+use esker_compaction::process::{Process, ProcessParts};
 use esker_compaction::seams::{LogAccess, NotApplied, TopicPolicy};
 use esker_compaction::service::{Compaction, Parts};
-use esker_compaction::settings::Settings;
+use esker_compaction::settings::{Scope, Settings};
 use esker_metadata::checkpoint::LiveSession;
+use esker_metadata::keys::topic::Topic;
 use esker_model::EntryVerdict;
 use esker_model::entry::Entry;
 use esker_segment::id::{Timestamp, TopicId};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{self, LogFormat, SettingArgs, StoreArgs};
+use crate::listen::Listen;
+use crate::process::{self, Parts as Tasks};
+use crate::{shutdown, stores};
 
 struct AgentLog(LogWriter);
 
@@ -32,36 +46,159 @@ impl LogAccess for AgentLog {
     }
 }
 
-/// Compaction for the agent of this process.
-pub(crate) fn beside(agent: &Arc<Agent>) -> Compaction {
-    let catalog = Arc::clone(&agent.catalog);
-    let clock = Arc::clone(&agent.clock);
-    let policy = move |topic: TopicId| {
-        let settings = catalog.settings(topic);
-        TopicPolicy {
-            retention: settings.retention,
-            retention_bytes: settings.retention_bytes,
-            deletes: settings.cleanup.deletes(),
-            compacts: settings.cleanup.compacts(),
+/// Run a compactor of a cluster, over etcd and a bucket.
+///
+/// It merges what agents write, applies retention, and deletes what nothing refers to any more. Run as many as you like: one
+/// works, the others stand by. Agents go on without one, until too much waits to be merged.
+///
+/// When it is ready, one line goes to stdout: `ready http=H:P cluster=ID`. Logs go to stderr. SIGTERM and SIGINT hand over and
+/// exit with 0.
+#[derive(Args, Debug)]
+pub(crate) struct CompactorArgs {
+    #[command(flatten)]
+    stores: StoreArgs,
+    /// Where /livez, /readyz and /metrics are [default: 127.0.0.1:9096]
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+    /// Listen on addresses that other machines can reach, without TLS or authentication
+    #[arg(long)]
+    insecure_listen: bool,
+    #[command(flatten)]
+    settings: SettingArgs,
+}
+
+/// Everything that `esker compactor` was told.
+#[derive(Debug)]
+pub(crate) struct CompactorOptions {
+    http: Listen,
+    settings: AgentSettings,
+    pub(crate) log_format: LogFormat,
+}
+
+impl CompactorArgs {
+    /// Resolves the settings and checks the rest.
+    pub(crate) fn into_options(self) -> anyhow::Result<CompactorOptions> {
+        let mut said = self.stores.assignments();
+        let insecure = self.insecure_listen.then(|| "true".to_owned());
+        said.extend(args::flags([
+            ("esker.http", "--http", &self.http),
+            ("esker.insecure.listen", "--insecure-listen", &insecure),
+        ]));
+        let log_format = self.settings.log_format;
+        let settings = self.settings.resolve(Profile::Standard, said)?;
+        let http = args::listen("--http", &settings.process.http)?;
+        if !settings.process.insecure_listen {
+            args::refuse_open_listener(&http)?;
         }
+        Ok(CompactorOptions {
+            http,
+            settings,
+            log_format,
+        })
+    }
+}
+
+/// Runs until a signal, or until it must not go on.
+pub(crate) fn run(options: CompactorOptions) -> anyhow::Result<()> {
+    process::block_on(serve(options))
+}
+
+async fn serve(options: CompactorOptions) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    shutdown::on_signals(stop.clone()).context("cannot listen for signals")?;
+    let http = options.http.bind().await?;
+    let http_at = http.local_addr()?;
+    let readiness = Readiness::default();
+    let mut tasks = Tasks::new(stop.clone());
+    process::serve_http(&mut tasks, http, &readiness)?;
+    readiness.starting("opening the stores");
+    let settings = Arc::new(options.settings);
+    let process = settings.process.clone();
+    let Some(stores) = stop
+        .run_until_cancelled(stores::open_shared(&process))
+        .await
+        .transpose()?
+    else {
+        return tasks.finish().await;
     };
-    let parts = Parts {
-        cluster: agent.follower.cluster().clone(),
-        log: agent.follower.clone(),
-        replica: Arc::clone(&agent.replica),
-        merged: agent.merged.clone(),
-        access: Arc::new(AgentLog(agent.log.clone())),
-        policies: Arc::new(policy),
+    readiness.starting("reading the log");
+    let objects = stores.named();
+    let clock = SystemClock;
+    let policies = Arc::clone(&settings);
+    let compactor = Process::start(ProcessParts {
+        cluster: stores.joined,
+        objects,
+        policy_of: Arc::new(move |topic| policy_of(&policies, topic)),
         clock: Arc::new(move || Timestamp(clock.now_ms())),
-        random: Arc::clone(&agent.random),
+        random: Arc::new(stores::random),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        settings: upkeep(&settings, Scope::Everything, Settings::default()),
+    })
+    .await
+    .context("cannot start the compactor")?;
+    let stop_compactor = stop.clone();
+    tasks.spawn("compactor", async move {
+        compactor.run(stop_compactor).await.map_err(io::Error::other)
+    });
+    readiness.ready();
+    let line = format!("ready http={http_at} cluster={}\n", stores.cluster);
+    io::stdout()
+        .write_all(line.as_bytes())
+        .context("cannot write the ready line to stdout")?;
+    stop.cancelled().await;
+    readiness.draining();
+    tasks.finish().await
+}
+
+/// The policy that follows from a topic's record, and from the settings where it says nothing.
+fn policy_of(settings: &AgentSettings, topic: Option<&Topic>) -> TopicPolicy {
+    let configs = topic.into_iter().flat_map(|topic| &topic.configs);
+    let configs = configs.map(|(name, value)| (name.as_str(), value.as_str()));
+    // A config that this version does not know must not make old records go: nothing is trimmed then.
+    let Ok(topic) = TopicSettings::resolve(settings, configs) else {
+        return TopicPolicy::default();
     };
-    let ours = &agent.settings;
-    let mut settings = Settings::local();
+    policy(&topic)
+}
+
+fn policy(topic: &TopicSettings) -> TopicPolicy {
+    TopicPolicy {
+        retention: topic.retention,
+        retention_bytes: topic.retention_bytes,
+        deletes: topic.cleanup.deletes(),
+        compacts: topic.cleanup.compacts(),
+    }
+}
+
+/// How compaction works under the settings of the process.
+fn upkeep(ours: &AgentSettings, scope: Scope, mut settings: Settings) -> Settings {
+    settings.scope = scope;
     settings.checkpoint.commits_max = u64::from(ours.checkpoint.commits);
     settings.checkpoint.interval = ours.checkpoint.interval;
     settings.retention.interval = ours.upkeep.retention_check_interval;
     settings.garbage.grace = ours.upkeep.gc_grace;
     settings.expiry.producers_after = ours.producers.id_expiration;
     settings.expiry.producer_windows_max = usize::try_from(ours.producers.state_max).unwrap_or(usize::MAX);
-    Compaction::new(parts, settings)
+    settings
+}
+
+/// Compaction for the agent of this process.
+pub(crate) fn beside(agent: &Arc<Agent>, scope: Scope) -> Compaction {
+    let catalog = Arc::clone(&agent.catalog);
+    let clock = Arc::clone(&agent.clock);
+    let parts = Parts {
+        cluster: agent.follower.cluster().clone(),
+        log: agent.follower.clone(),
+        replica: Arc::clone(&agent.replica),
+        merged: agent.merged.clone(),
+        access: Arc::new(AgentLog(agent.log.clone())),
+        policies: Arc::new(move |topic: TopicId| policy(&catalog.settings(topic))),
+        clock: Arc::new(move || Timestamp(clock.now_ms())),
+        random: Arc::clone(&agent.random),
+    };
+    let defaults = match scope {
+        Scope::Everything => Settings::local(),
+        Scope::Checkpoints => Settings::default(),
+    };
+    Compaction::new(parts, upkeep(&agent.settings, scope, defaults))
 }

@@ -27,8 +27,23 @@ pub(crate) fn said(text: &str) -> Result<Said, String> {
     })
 }
 
-/// Profile, then file, then environment, then command line; the last word wins.
-pub(crate) fn resolve(profile: Profile, file: Option<&Path>, set: Vec<Said>) -> Result<Settings, UsageError> {
+/// Profile, then file, then environment, then `--set`, then flags of their own; the last word wins.
+pub(crate) fn resolve(
+    profile: Profile,
+    file: Option<&Path>,
+    set: Vec<Said>,
+    flags: Vec<Assignment>,
+) -> Result<Settings, UsageError> {
+    let assignments = assignments(file, set, flags)?;
+    Settings::resolve(profile, assignments).map_err(|error| UsageError(error.to_string()))
+}
+
+/// Everything that was said, in the order in which it counts.
+pub(crate) fn assignments(
+    file: Option<&Path>,
+    set: Vec<Said>,
+    flags: Vec<Assignment>,
+) -> Result<Vec<Assignment>, UsageError> {
     let mut assignments = match file {
         Some(path) => read_file(path)?,
         None => Vec::new(),
@@ -43,7 +58,8 @@ pub(crate) fn resolve(profile: Profile, file: Option<&Path>, set: Vec<Said>) -> 
         value: said.value,
         origin: Origin::CommandLine,
     }));
-    Settings::resolve(profile, assignments).map_err(|error| UsageError(error.to_string()))
+    assignments.extend(flags);
+    Ok(assignments)
 }
 
 fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Result<Vec<Assignment>, UsageError> {

@@ -3,8 +3,9 @@
 //! Owns: exit codes (0 done, 1 failed, 2 wrong arguments or configuration), the last line on stderr.
 //! Does not own: what the commands do (a module each).
 
+mod address;
+mod agent;
 mod args;
-mod broker;
 mod check_data;
 mod compactor;
 mod config;
@@ -12,7 +13,9 @@ mod data_dir;
 mod dev;
 mod listen;
 mod logging;
+mod process;
 mod shutdown;
+mod stores;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -50,6 +53,16 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let options = args.into_options()?;
             logging::install(options.log_format)?;
             dev::run(options)
+        }
+        Command::Agent(args) => {
+            let options = args.into_options()?;
+            logging::install(options.log_format)?;
+            agent::run(options)
+        }
+        Command::Compactor(args) => {
+            let options = args.into_options()?;
+            logging::install(options.log_format)?;
+            compactor::run(options)
         }
         Command::CheckData(args) => check_data::run(&args.data_dir),
         Command::Completions { shell } => {

@@ -6,7 +6,7 @@
 use super::table::{Key, Scope, Slot};
 use super::{
     CheckpointSettings, CleanupPolicy, FlushSettings, GroupSettings, LimitSettings, MemorySettings, NetworkSettings,
-    ProducerSettings, RetentionTime, Settings, TimestampType, TopicCompression, TopicDefaults, UpkeepSettings,
+    ProcessSettings, ProducerSettings, RetentionTime, Settings, TimestampType, TopicCompression, TopicDefaults, UpkeepSettings,
 };
 use std::time::Duration;
 
@@ -192,6 +192,118 @@ pub static KEYS: &[Key] = &[
         "Most bytes in one fetch answer, whatever the client asks for; one batch always goes through.",
     ),
     key(
+        "esker.etcd",
+        Slot::Text(|s| &mut s.process.etcd),
+        "",
+        "Members of etcd, as in `a:2379,b:2379,c:2379/my-cluster`: what follows the slash begins all keys of this cluster.",
+    )
+    .at_start(),
+    key(
+        "esker.etcd.user",
+        Slot::Text(|s| &mut s.process.etcd_user),
+        "",
+        "User of etcd; empty for none.",
+    )
+    .at_start(),
+    key(
+        "esker.etcd.password.file",
+        Slot::Text(|s| &mut s.process.etcd_password_file),
+        "",
+        "File that holds the password of `esker.etcd.user`.",
+    )
+    .at_start(),
+    key(
+        "esker.etcd.ca.file",
+        Slot::Text(|s| &mut s.process.etcd_ca_file),
+        "",
+        "Certificates (PEM) that may have signed those of etcd; with it etcd is spoken to over TLS.",
+    )
+    .at_start(),
+    key(
+        "esker.etcd.cert.file",
+        Slot::Text(|s| &mut s.process.etcd_cert_file),
+        "",
+        "Certificate (PEM) that is shown to etcd.",
+    )
+    .at_start(),
+    key(
+        "esker.etcd.key.file",
+        Slot::Text(|s| &mut s.process.etcd_key_file),
+        "",
+        "Key (PEM) of `esker.etcd.cert.file`.",
+    )
+    .at_start(),
+    key(
+        "esker.store",
+        Slot::Text(|s| &mut s.process.store),
+        "",
+        "The bucket: `s3://BUCKET[/PREFIX]` or `file:///DIR`. Credentials, region and endpoint come as the AWS SDK reads them.",
+    )
+    .at_start(),
+    key(
+        "esker.zone",
+        Slot::Text(|s| &mut s.process.zone),
+        "",
+        "Availability zone of this process; empty for none. Clients of a zone are led to its agents.",
+    )
+    .at_start(),
+    key(
+        "esker.kafka",
+        Slot::Address(|s| &mut s.process.kafka),
+        "127.0.0.1:9092",
+        "Where Kafka clients connect; port 0 takes a free one.",
+    )
+    .at_start(),
+    key(
+        "esker.grpc",
+        Slot::Address(|s| &mut s.process.grpc),
+        "127.0.0.1:9095",
+        "The gRPC port, which answers 501 until there is gRPC.",
+    )
+    .at_start(),
+    key(
+        "esker.http",
+        Slot::Address(|s| &mut s.process.http),
+        "127.0.0.1:9096",
+        "Where /livez, /readyz and /metrics are.",
+    )
+    .at_start(),
+    key(
+        "esker.peer",
+        Slot::Address(|s| &mut s.process.peer),
+        "127.0.0.1:9097",
+        "Where other agents connect, to notice at once when this one is gone.",
+    )
+    .at_start(),
+    key(
+        "esker.advertise",
+        Slot::Address(|s| &mut s.process.advertise),
+        "",
+        "What Kafka clients are told to connect to, if it is not the address listened on.",
+    )
+    .at_start(),
+    key(
+        "esker.advertise.peer",
+        Slot::Address(|s| &mut s.process.advertise_peer),
+        "",
+        "What other agents are told to connect to, if it is not the address listened on.",
+    )
+    .at_start(),
+    key(
+        "esker.cache.dir",
+        Slot::Text(|s| &mut s.process.cache_dir),
+        "",
+        "Directory for the disk part of the cache. There is none yet: the directory is made, and checked to be writable.",
+    )
+    .at_start(),
+    key(
+        "esker.insecure.listen",
+        Slot::Bool(|s| &mut s.process.insecure_listen),
+        "false",
+        "Listen on addresses that other machines can reach, without TLS or authentication.",
+    )
+    .at_start(),
+    key(
         "esker.listener.zone",
         Slot::Text(|s| &mut s.network.listener_zone),
         "",
@@ -299,6 +411,20 @@ pub static KEYS: &[Key] = &[
     )
     .at_start(),
     key(
+        "esker.unmerged.batches.max",
+        Slot::Count(|s| &mut s.limits.unmerged_batches_max, 8..=1_000_000_000),
+        "4000000",
+        "Most batches that may wait to be merged; every agent holds about 50 bytes for each. Producers slow down from three quarters of it on, and wait at it.",
+    )
+    .at_start(),
+    key(
+        "esker.unmerged.bytes.max",
+        Slot::Size(|s| &mut s.limits.unmerged_bytes_max, MIB..=1024 * 1024 * GIB),
+        "256GiB",
+        "Most bytes of batches that may wait to be merged.",
+    )
+    .at_start(),
+    key(
         "esker.producer.state.max",
         Slot::Count(|s| &mut s.producers.state_max, 1..=100_000_000),
         "1000000",
@@ -381,7 +507,10 @@ impl Settings {
             limits: LimitSettings {
                 partitions_max: 0,
                 partitions_per_topic_max: 0,
+                unmerged_batches_max: 0,
+                unmerged_bytes_max: 0,
             },
+            process: ProcessSettings::default(),
             upkeep: UpkeepSettings {
                 retention_check_interval: zero,
                 gc_grace: zero,

@@ -29,6 +29,8 @@ pub enum Origin {
     Environment(String),
     /// `--set` on the command line.
     CommandLine,
+    /// A flag of its own.
+    Flag(&'static str),
     /// A client, through an admin call.
     Client,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Origin {
             Self::File(path) => write!(f, "file {path}"),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::CommandLine => f.write_str("--set"),
+            Self::Flag(flag) => f.write_str(flag),
             Self::Client => f.write_str("request"),
         }
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::topic::{CleanupPolicy, TopicCompression};
 use super::value::{
-    TEXT_BYTES_MAX, TimestampType, ValueError, parse_bool, parse_duration, parse_number, parse_size, parse_text,
-    show_duration, show_size,
+    TEXT_BYTES_MAX, TimestampType, ValueError, parse_address, parse_bool, parse_duration, parse_number, parse_size,
+    parse_text, show_duration, show_size,
 };
 use super::{KEYS, Settings};
 
@@ -61,6 +61,7 @@ impl Key {
             Slot::Timestamp(_) | Slot::Compression(_) => "word",
             Slot::Cleanup(_) => "list",
             Slot::Text(_) => "text",
+            Slot::Address(_) => "address",
         }
     }
 
@@ -85,6 +86,7 @@ impl Key {
             Slot::Timestamp(_) => TimestampType::ALLOWED.to_owned(),
             Slot::Compression(_) => TopicCompression::ALLOWED.to_owned(),
             Slot::Cleanup(_) => CleanupPolicy::ALLOWED.to_owned(),
+            Slot::Address(_) => "HOST:PORT".to_owned(),
             Slot::Text(_) => format!("up to {TEXT_BYTES_MAX} bytes"),
         }
     }
@@ -110,6 +112,7 @@ pub(super) enum Slot {
     Compression(Field<TopicCompression>),
     Cleanup(Field<CleanupPolicy>),
     Text(Field<String>),
+    Address(Field<String>),
 }
 
 fn fit_u32(number: i64) -> u32 {
@@ -144,6 +147,7 @@ impl Slot {
             Self::Compression(field) => *field(settings) = TopicCompression::parse(text)?,
             Self::Cleanup(field) => *field(settings) = CleanupPolicy::parse(text)?,
             Self::Text(field) => *field(settings) = parse_text(text)?,
+            Self::Address(field) => *field(settings) = parse_address(text)?,
         }
         Ok(())
     }
@@ -160,7 +164,7 @@ impl Slot {
             Self::Timestamp(field) => field(copy).name().to_owned(),
             Self::Compression(field) => field(copy).name().to_owned(),
             Self::Cleanup(field) => field(copy).name().to_owned(),
-            Self::Text(field) => field(copy).clone(),
+            Self::Text(field) | Self::Address(field) => field(copy).clone(),
             Self::Count(..) | Self::Millis(..) | Self::Minutes(..) | Self::Size(..) | Self::Size32(..) => self
                 .number(settings)
                 .map_or_else(String::new, |number| number.to_string()),
@@ -182,7 +186,8 @@ impl Slot {
             | Self::Timestamp(_)
             | Self::Compression(_)
             | Self::Cleanup(_)
-            | Self::Text(_) => None,
+            | Self::Text(_)
+            | Self::Address(_) => None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Longest text.
-pub const TEXT_BYTES_MAX: usize = 2048;
+pub(super) const TEXT_BYTES_MAX: usize = 2048;
 
 /// What is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +35,9 @@ pub enum ValueError {
     /// A text that is too long or holds what no name, address or URL does.
     #[error("a text of at most {TEXT_BYTES_MAX} bytes without control characters is needed")]
     NotAText,
+    /// Not a host and a port.
+    #[error("HOST:PORT is needed")]
+    NotAnAddress,
     /// A word that the key does not know.
     #[error("it must be one of {allowed}")]
     NotAWord {
@@ -49,6 +52,17 @@ pub(super) fn parse_text(text: &str) -> Result<String, ValueError> {
         return Err(ValueError::NotAText);
     }
     Ok(text.to_owned())
+}
+
+/// A host, by name or address, and a port; or nothing.
+pub(super) fn parse_address(text: &str) -> Result<String, ValueError> {
+    let text = parse_text(text)?;
+    let sound = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+    if text.is_empty() || text.rsplit_once(':').is_some_and(sound) {
+        Ok(text)
+    } else {
+        Err(ValueError::NotAnAddress)
+    }
 }
 
 /// `message.timestamp.type`: whose clock stamps a record.

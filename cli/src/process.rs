@@ -1,0 +1,238 @@
+//! A process that serves: the one way in which `esker dev` and `esker agent` start and stop.
+//!
+//! Owns: the order of starting and stopping, the ready line, what `/readyz` finds wanting.
+//! Does not own: the parts; which stores they work on (`stores`), what is said on the command line (`args`).
+//!
+//! Invariants: the ready line and `/readyz` come only after everything listens; exit 0 only after a full drain.
+
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use esker_agent::agent::{Agent, Endpoint};
+use esker_agent::clock::SystemClock;
+use esker_agent::http::{self, Pages, Readiness};
+use esker_agent::membership::identity::Announcement;
+use esker_agent::node::{Node, NodeParts};
+use esker_agent::settings::Settings;
+use esker_agent::telemetry;
+use esker_compaction::service::Compaction;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::address::HostPort;
+use crate::listen::Listen;
+use crate::shutdown;
+use crate::stores::{Stores, random};
+
+/// How long what is under way may take to finish after the first signal.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// What a process serves, and how.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) settings: Settings,
+    pub(crate) kafka: Listen,
+    pub(crate) grpc: Listen,
+    pub(crate) http: Listen,
+    /// For other agents; none when there are none.
+    pub(crate) peer: Option<Listen>,
+    /// What Kafka clients are told to connect to; `None` is where we listen.
+    pub(crate) advertise: Option<HostPort>,
+    /// What other agents are told to connect to; `None` is where we listen.
+    pub(crate) advertise_peer: Option<HostPort>,
+    /// The node id of a process that is alone by construction.
+    pub(crate) node: Option<i32>,
+}
+
+/// Runs a future on a runtime of its own.
+pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(future)
+}
+
+/// The listeners of a process, taken before anything else so that a port in use is noticed at once.
+struct Listeners {
+    kafka: TcpListener,
+    grpc: TcpListener,
+    http: TcpListener,
+    peer: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(serving: &Serving) -> anyhow::Result<Self> {
+        let peer = match serving.peer {
+            Some(peer) => Some(peer.bind().await?),
+            None => None,
+        };
+        Ok(Self {
+            kafka: serving.kafka.bind().await?,
+            grpc: serving.grpc.bind().await?,
+            http: serving.http.bind().await?,
+            peer,
+        })
+    }
+}
+
+/// Runs until a signal, or until a part fails. `open` opens the stores; `upkeep` says what is done beside the agent.
+pub(crate) async fn run(
+    serving: Serving,
+    open: impl Future<Output = anyhow::Result<Stores>>,
+    upkeep: impl FnOnce(&Arc<Agent>) -> Compaction,
+) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    shutdown::on_signals(stop.clone()).context("cannot listen for signals")?;
+    let listeners = Listeners::bind(&serving).await?;
+    let (kafka_at, grpc_at, http_at) = (
+        listeners.kafka.local_addr()?,
+        listeners.grpc.local_addr()?,
+        listeners.http.local_addr()?,
+    );
+    let peer_at = listeners.peer.as_ref().map(TcpListener::local_addr).transpose()?;
+    let readiness = Readiness::default();
+    let mut parts = Parts::new(stop.clone());
+    serve_pages(&mut parts, listeners.http, listeners.grpc, &readiness)?;
+
+    readiness.starting("opening the stores");
+    let Some(stores) = stop.run_until_cancelled(open).await.transpose()? else {
+        return parts.finish().await;
+    };
+    readiness.starting("reading the log");
+    stores.claim().await?;
+    let closer = stores.closer();
+    let announcement = Announcement {
+        node: serving.node,
+        zone: serving.settings.process.zone.clone(),
+        kafka: endpoint(serving.advertise.unwrap_or_else(|| HostPort::of(kafka_at))),
+        http: Some(endpoint(HostPort::of(http_at))),
+        peer: peer_at.map(|at| endpoint(serving.advertise_peer.unwrap_or_else(|| HostPort::of(at)))),
+        process: u64::try_from(random() & u128::from(u64::MAX)).expect("masked"),
+    };
+    tracing::info!(advertised = %announcement.kafka, zone = announcement.zone, "kafka");
+    let cluster = stores.cluster.clone();
+    let mut node = Node::start(NodeParts {
+        metadata: stores.joined,
+        cluster: stores.cluster,
+        objects: stores.objects,
+        clock: Arc::new(SystemClock),
+        random: Arc::new(random),
+        settings: Arc::new(serving.settings),
+        announcement,
+    })
+    .await
+    .context("cannot start the agent")?;
+    let agent = node.agent();
+    let upkeep = upkeep(&agent);
+    let upkeep_stop = stop.clone();
+    parts.spawn("compaction", async move {
+        upkeep.run(upkeep_stop).await;
+        Ok(())
+    });
+    node.listen(listeners.kafka);
+    let node_stop = stop.clone();
+    parts.spawn(
+        "node",
+        async move { node.run(node_stop).await.map_err(io::Error::other) },
+    );
+
+    readiness.ready();
+    let node_id = agent.members.identity().node();
+    let line = format!("ready kafka={kafka_at} grpc={grpc_at} http={http_at} cluster={cluster} node={node_id}\n");
+    io::stdout()
+        .write_all(line.as_bytes())
+        .context("cannot write the ready line to stdout")?;
+
+    stop.cancelled().await;
+    readiness.draining();
+    let drained = parts.finish().await;
+    if let Some(embedded) = closer {
+        embedded.close().await;
+    }
+    drained
+}
+
+fn endpoint(address: HostPort) -> Endpoint {
+    Endpoint {
+        host: address.host,
+        port: address.port,
+    }
+}
+
+fn serve_pages(parts: &mut Parts, http: TcpListener, grpc: TcpListener, readiness: &Readiness) -> anyhow::Result<()> {
+    serve_http(parts, http, readiness)?;
+    let stop = parts.stop.clone();
+    parts.spawn("grpc", http::placeholder::serve(grpc, stop));
+    Ok(())
+}
+
+/// The pages that every process has: probes and metrics.
+pub(crate) fn serve_http(parts: &mut Parts, http: TcpListener, readiness: &Readiness) -> anyhow::Result<()> {
+    let metrics = telemetry::install()?;
+    let stop = parts.stop.clone();
+    let pages = Pages {
+        readiness: readiness.clone(),
+        metrics: metrics.clone(),
+    };
+    parts.spawn("http", http::serve(http, pages, stop.clone()));
+    parts.spawn("metrics", async move {
+        stop.run_until_cancelled(metrics.run_upkeep()).await;
+        Ok(())
+    });
+    Ok(())
+}
+
+/// The tracked tasks of the process, each under a name. One that ends before `stop` ends them all.
+pub(crate) struct Parts {
+    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    pub(crate) fn new(stop: CancellationToken) -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            stop,
+        }
+    }
+
+    pub(crate) fn spawn(&mut self, name: &'static str, part: impl Future<Output = io::Result<()>> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let ended = part.await.map_err(anyhow::Error::from);
+            let asked = stop.is_cancelled();
+            stop.cancel();
+            let outcome = if asked {
+                ended
+            } else {
+                ended.and_then(|()| Err(anyhow::anyhow!("ended by itself")))
+            };
+            (name, outcome)
+        });
+    }
+
+    /// Waits for all of them, for at most `DRAIN_MAX`.
+    pub(crate) async fn finish(mut self) -> anyhow::Result<()> {
+        let mut first_failure = Ok(());
+        let drain = async {
+            while let Some(joined) = self.tasks.join_next().await {
+                let failed = match joined {
+                    Ok((name, outcome)) => outcome.context(name),
+                    Err(error) => Err(anyhow::Error::from(error)),
+                };
+                if first_failure.is_ok() {
+                    first_failure = failed;
+                }
+            }
+        };
+        if tokio::time::timeout(DRAIN_MAX, drain).await.is_err() {
+            anyhow::bail!("not everything was finished within {} s", DRAIN_MAX.as_secs());
+        }
+        first_failure
+    }
+}

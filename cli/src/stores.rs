@@ -1,0 +1,243 @@
+//! Opening the two stores: what is durable of a cluster.
+//!
+//! Owns: which stores a data directory holds, what `--etcd` and `--store` say, the cluster's id, that bucket and metadata store
+//! belong together.
+//! Does not own: the stores (`esker_metadata`, `esker_storage`), what runs on them.
+
+use std::path::Path;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use esker_agent::settings::ProcessSettings;
+use esker_compaction::incarnation;
+use esker_metadata::embedded::{self, EmbeddedStore};
+use esker_metadata::etcd::{EtcdSettings, EtcdStore, EtcdTls, EtcdUser, Secret};
+use esker_metadata::log::{Cluster, bootstrap};
+use esker_metadata::store::{Compare, MetadataStore, Op, OpResult, Txn};
+use esker_segment::id::TopicId;
+use esker_segment::name::ClusterId;
+use esker_storage::bucket::{self, BucketSettings, BucketUrl};
+use esker_storage::directory::{Directory, Durability};
+use esker_storage::metered::Metered;
+use esker_storage::named::NamedObjects;
+use esker_storage::random::Random;
+use esker_storage::retrying::{RetrySettings, Retrying};
+use esker_storage::store::ObjectStore;
+
+use crate::UsageError;
+
+/// Where the metadata store lies in a data directory.
+pub(crate) const METADATA: &str = "metadata";
+/// Where the objects lie.
+pub(crate) const OBJECTS: &str = "objects";
+/// The key that holds the cluster's id.
+const CLUSTER_KEY: Bytes = Bytes::from_static(b"cluster");
+
+/// The stores of a cluster.
+pub(crate) struct Stores {
+    /// The metadata store, and the life of the cluster found in it.
+    pub(crate) joined: Cluster,
+    /// The cluster's id.
+    pub(crate) cluster: ClusterId,
+    /// The bucket, with metrics and retries.
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    /// What has to be closed at the end.
+    embedded: Option<EmbeddedStore>,
+}
+
+impl Stores {
+    /// The objects by name.
+    pub(crate) fn named(&self) -> NamedObjects {
+        NamedObjects::new(Arc::clone(&self.objects), self.cluster.clone())
+    }
+
+    /// Makes sure that bucket and metadata store belong together, before anything is done to either.
+    pub(crate) async fn claim(&self) -> anyhow::Result<()> {
+        incarnation::claim(&self.named(), &self.joined.incarnation)
+            .await
+            .context("the bucket and the metadata store do not belong together")
+    }
+
+    /// What has to be closed after everything else has ended.
+    pub(crate) fn closer(&self) -> Option<EmbeddedStore> {
+        self.embedded.clone()
+    }
+
+    async fn of(
+        metadata: Arc<dyn MetadataStore>,
+        objects: Arc<dyn ObjectStore>,
+        embedded: Option<EmbeddedStore>,
+    ) -> anyhow::Result<Self> {
+        let seed = u64::try_from(random() & u128::from(u64::MAX)).expect("masked");
+        let metered: Arc<dyn ObjectStore> = Arc::new(Metered::new(objects));
+        let objects = Arc::new(Retrying::new(metered, RetrySettings::default(), Random::new(seed)));
+        let cluster = cluster_id(&*metadata).await?;
+        let joined = bootstrap(metadata, random()).await.context("cannot join the cluster")?;
+        Ok(Self {
+            joined,
+            cluster,
+            objects,
+            embedded,
+        })
+    }
+}
+
+/// Opens the stores of a data directory; creates them when it is new.
+pub(crate) async fn open_directory(dir: &Path, fsync: bool) -> anyhow::Result<Stores> {
+    let settings = embedded::Settings {
+        fsync,
+        ..embedded::Settings::default()
+    };
+    let metadata = EmbeddedStore::open(&dir.join(METADATA), settings)
+        .await
+        .context("cannot open the metadata store")?;
+    let durability = if fsync {
+        Durability::Fsync
+    } else {
+        Durability::PageCache
+    };
+    let objects = Directory::open(dir.join(OBJECTS), durability).context("cannot open the object directory")?;
+    Stores::of(Arc::new(metadata.clone()), Arc::new(objects), Some(metadata)).await
+}
+
+/// Opens the stores that the agents of a cluster share.
+pub(crate) async fn open_shared(settings: &ProcessSettings) -> anyhow::Result<Stores> {
+    let store: BucketUrl = required("esker.store", "--store", &settings.store)?
+        .parse()
+        .map_err(|error| UsageError(format!("--store {}: {error}", settings.store)))?;
+    let etcd = etcd_settings(settings)?;
+    let metadata = EtcdStore::connect(etcd)
+        .await
+        .with_context(|| format!("cannot reach etcd at {}", settings.etcd))?;
+    let wall_clock = Arc::new(SystemTime::now);
+    let objects = bucket::open(&store, BucketSettings::new(wall_clock))
+        .await
+        .with_context(|| format!("cannot open the bucket {}", settings.store))?;
+    Stores::of(Arc::new(metadata), objects, None).await
+}
+
+fn required<'a>(key: &str, flag: &str, value: &'a str) -> Result<&'a str, UsageError> {
+    if value.is_empty() {
+        return Err(UsageError(format!("{flag} is needed (setting {key})")));
+    }
+    Ok(value)
+}
+
+/// `H:P[,H:P…][/prefix]`, with TLS and a user if they are set.
+fn etcd_settings(settings: &ProcessSettings) -> anyhow::Result<EtcdSettings> {
+    let said = required("esker.etcd", "--etcd", &settings.etcd)?;
+    let (scheme, rest) = match said.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), said),
+    };
+    let (endpoints, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let endpoints: Vec<String> = endpoints
+        .split(',')
+        .map(|one| format!("{scheme}{}", one.trim()))
+        .collect();
+    if endpoints.iter().any(|one| one.len() == scheme.len()) {
+        return Err(UsageError(format!("--etcd {said}: HOST:PORT[,HOST:PORT…][/PREFIX] is needed")).into());
+    }
+    let mut etcd = EtcdSettings::new(endpoints, prefix);
+    etcd.seed = u64::try_from(random() & u128::from(u64::MAX)).expect("masked");
+    if !settings.etcd_ca_file.is_empty() {
+        let identity = if settings.etcd_cert_file.is_empty() {
+            None
+        } else {
+            let key = Secret::new(read("esker.etcd.key.file", &settings.etcd_key_file)?);
+            Some((read("esker.etcd.cert.file", &settings.etcd_cert_file)?, key))
+        };
+        etcd.tls = Some(EtcdTls {
+            authorities: read("esker.etcd.ca.file", &settings.etcd_ca_file)?,
+            identity,
+            server_name: None,
+        });
+    }
+    if !settings.etcd_user.is_empty() {
+        let password = read("esker.etcd.password.file", &settings.etcd_password_file)?;
+        etcd.user = Some(EtcdUser {
+            name: settings.etcd_user.clone(),
+            password: Secret::new(password.trim_end_matches(['\n', '\r']).to_owned()),
+        });
+    }
+    Ok(etcd)
+}
+
+fn read(key: &str, path: &str) -> Result<String, UsageError> {
+    std::fs::read_to_string(path).map_err(|error| UsageError(format!("{key}: cannot read {path:?}: {error}")))
+}
+
+/// The cluster's id; chosen at random when the store is new.
+async fn cluster_id(store: &dyn MetadataStore) -> anyhow::Result<ClusterId> {
+    // A random topic id in Kafka's notation is what Kafka's cluster ids look like.
+    let fresh = TopicId(random()).to_string();
+    let outcome = store
+        .txn(Txn {
+            compares: vec![Compare::Absent(CLUSTER_KEY)],
+            then: vec![Op::put(CLUSTER_KEY, Bytes::from(fresh.clone()))],
+            otherwise: vec![Op::Get(CLUSTER_KEY)],
+        })
+        .await
+        .context("cannot read the cluster's id")?;
+    if outcome.succeeded {
+        return Ok(ClusterId::from_str(&fresh)?);
+    }
+    let found = outcome
+        .results
+        .into_iter()
+        .next()
+        .and_then(OpResult::into_get)
+        .context("the cluster's id is gone")?;
+    Ok(ClusterId::from_str(std::str::from_utf8(&found.value)?)?)
+}
+
+/// 128 bits from the system's generator.
+pub(crate) fn random() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has a random number generator");
+    u128::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn etcd(said: &str) -> anyhow::Result<EtcdSettings> {
+        etcd_settings(&ProcessSettings {
+            etcd: said.to_owned(),
+            ..ProcessSettings::default()
+        })
+    }
+
+    #[test]
+    fn etcd_is_endpoints_and_a_prefix() {
+        let one = etcd("a:1").unwrap();
+        assert_eq!((one.endpoints, one.prefix.as_str()), (vec!["a:1".to_owned()], ""));
+        let three = etcd("a:1,b:2,[::1]:3/my/cluster").unwrap();
+        assert_eq!(three.endpoints, ["a:1", "b:2", "[::1]:3"]);
+        assert_eq!(three.prefix, "my/cluster");
+        let url = etcd("https://a:1,b:2/p").unwrap();
+        assert_eq!(url.endpoints, ["https://a:1", "https://b:2"]);
+        for wrong in ["", ",", "a:1,", "/p"] {
+            let refused = etcd(wrong).expect_err("must be refused");
+            assert!(
+                refused.is::<UsageError>() && refused.to_string().contains("--etcd"),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_user_needs_a_password_file() {
+        let settings = ProcessSettings {
+            etcd: "a:1".to_owned(),
+            etcd_user: "u".to_owned(),
+            ..ProcessSettings::default()
+        };
+        let refused = etcd_settings(&settings).expect_err("must be refused").to_string();
+        assert!(refused.contains("esker.etcd.password.file"), "{refused}");
+    }
+}
