@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::groups::coordinator::Coordinator;
 use crate::membership::Membership;
+use crate::produce::throttle::Throttle;
 use crate::producer_ids::ProducerIds;
 use crate::replica_view::View;
 use crate::settings::Settings;
@@ -72,6 +73,8 @@ pub struct Agent {
     pub wakers: Arc<Wakers>,
     /// The way into the log.
     pub log: LogWriter,
+    /// The bound on what waits to be merged.
+    pub throttle: Throttle,
     /// The log as it is followed, and the read barrier.
     pub follower: LogHandle,
     /// Keys of objects.

@@ -44,8 +44,9 @@ use crate::groups::settings::GroupSettings;
 use crate::kafka::budget::ByteBudget;
 use crate::kafka::connection::{ConnectionLimits, Service};
 use crate::kafka::listener::{self, ListenerLimits};
-use crate::membership::identity::{Announcement, Identity};
 use crate::membership::Membership;
+use crate::membership::identity::{Announcement, Identity};
+use crate::produce::throttle::{Throttle, UnmergedBound};
 use crate::producer_ids::ProducerIds;
 use crate::replica_view::View;
 use crate::settings::Settings;
@@ -237,7 +238,9 @@ async fn start_writer(
             cluster: parts.cluster.clone(),
             incarnation: (incarnation.number, IncarnationId(incarnation.id)),
             zone: Box::from(parts.announcement.zone.as_str()),
-            puts: Arc::new(Hedger::puts(HedgeSettings::with_budget(parts.settings.flush.hedge_percent))),
+            puts: Arc::new(Hedger::puts(HedgeSettings::with_budget(
+                parts.settings.flush.hedge_percent,
+            ))),
         },
         replica: Arc::clone(&reading.replica),
         log: reading.log.clone(),
@@ -274,6 +277,11 @@ impl Node {
             expiring.await;
             Ok(())
         });
+        let bound = UnmergedBound {
+            batches_max: u64::from(parts.settings.limits.unmerged_batches_max),
+            bytes_max: parts.settings.limits.unmerged_bytes_max,
+        };
+        let throttle = Throttle::new(bound, Arc::clone(&reading.replica));
         let budget = usize::try_from(parts.settings.memory.buffer_bytes_max).unwrap_or(usize::MAX);
         let agent = Arc::new_cyclic(|this| Agent {
             this: this.clone(),
@@ -287,6 +295,7 @@ impl Node {
             catalog: reading.catalog,
             wakers: reading.wakers,
             log: writer,
+            throttle,
             follower: reading.log,
             objects: reading.objects,
             cache: reading.cache,

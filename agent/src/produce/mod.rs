@@ -8,6 +8,7 @@
 pub mod acks;
 mod response;
 pub mod sequencer;
+pub mod throttle;
 mod timestamps;
 pub mod validate;
 
@@ -59,15 +60,14 @@ pub async fn accept(
     }
     let acks = walk.acks;
     let patience = patience(began, acks, walk.timeout_ms);
-    let (slots, pending) = if matches!(acks, -1..=1) {
+    let admitted = agent.throttle.admit(patience.answer_by).await;
+    let (slots, pending) = if let Err(refusal) = admitted {
+        refuse_all(partitions, &refusal, patience)
+    } else if matches!(acks, -1..=1) {
         enter_all(&agent, &context, partitions, budget, patience).await
     } else {
         let refusal = Refusal::new(ErrorCode::InvalidRequiredAcks, "acks must be 0, 1 or -1");
-        let slots = partitions
-            .into_iter()
-            .map(|partition| Slot::refused(&partition, refusal.clone()))
-            .collect();
-        (slots, Acks::new(0, patience))
+        refuse_all(partitions, &refusal, patience)
     };
     if acks == 0 {
         if let Some(message) = slots.iter().find_map(Slot::refusal) {
@@ -96,6 +96,11 @@ fn patience(began: Instant, acks: i16, timeout_ms: i32) -> Patience {
     let store_by = began + timeout.max(STORE_PATIENCE_MIN);
     let answer_by = if acks == -1 { began + timeout } else { store_by };
     Patience { answer_by, store_by }
+}
+
+fn refuse_all(partitions: Vec<ProducePartition>, refusal: &Refusal, patience: Patience) -> (Vec<Slot>, Arc<Acks>) {
+    let refused = |partition: ProducePartition| Slot::refused(&partition, refusal.clone());
+    (partitions.into_iter().map(refused).collect(), Acks::new(0, patience))
 }
 
 async fn enter_all(

@@ -250,6 +250,27 @@ pub static METRICS: &[Metric] = &[
         "States of idle producers in partitions that were forgotten.",
     ),
     metric(
+        "esker_unmerged_bytes",
+        Kind::Gauge,
+        Unit::Bytes,
+        &[],
+        "Bytes of batches that are not merged yet.",
+    ),
+    metric(
+        "esker_produce_throttled_total",
+        Kind::Counter,
+        Unit::Count,
+        &[],
+        "Produce requests that were slowed down because much waits to be merged.",
+    ),
+    metric(
+        "esker_produce_throttled_waiting",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "Produce requests that wait now because as much waits to be merged as may.",
+    ),
+    metric(
         "esker_bucket_objects",
         Kind::Gauge,
         Unit::Count,

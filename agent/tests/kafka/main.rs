@@ -21,6 +21,7 @@ mod metadata;
 mod produce;
 mod refused_batches;
 mod stored_form;
+mod throttle;
 mod topic_lifecycle;
 mod topic_validation;
 mod versions;

@@ -146,10 +146,11 @@ impl Replica {
     pub fn apply(&self, at: CommitPosition, record: &[u8]) -> Result<(), Unsupported> {
         let mut fold = self.fold.write().unwrap_or_else(PoisonError::into_inner);
         let applied = fold.apply_bytes(at, record)?;
-        let unmerged = fold.unmerged_stats().batches;
+        let unmerged = fold.unmerged_stats();
         drop(fold);
         gauge!("esker_fold_index").set(as_gauge(at.index.0));
-        gauge!("esker_unmerged_entries").set(as_gauge(unmerged));
+        gauge!("esker_unmerged_entries").set(as_gauge(unmerged.batches));
+        gauge!("esker_unmerged_bytes").set(as_gauge(unmerged.live_bytes));
         self.remember_order(at);
         self.hand_out(at, applied.verdicts);
         if let Some(observer) = self.observer.get()
@@ -181,9 +182,10 @@ impl Replica {
         self.root.send_replace(Some(root));
         let mut fold = self.fold.write().unwrap_or_else(PoisonError::into_inner);
         fold.forget_merged(merged);
-        let unmerged = fold.unmerged_stats().batches;
+        let unmerged = fold.unmerged_stats();
         drop(fold);
-        gauge!("esker_unmerged_entries").set(as_gauge(unmerged));
+        gauge!("esker_unmerged_entries").set(as_gauge(unmerged.batches));
+        gauge!("esker_unmerged_bytes").set(as_gauge(unmerged.live_bytes));
     }
 
     /// A topic record was put or deleted.
