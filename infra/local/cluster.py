@@ -1,0 +1,282 @@
+"""A cluster on loopback: etcd, an S3 server, agents, perhaps a compactor. Each a process of its own.
+
+Owns: ports, directories below a work directory, starting, killing, pausing and stopping the processes.
+Does not own: getting the servers (infra/parts/get), what clients do (tests/clients).
+"""
+import hashlib
+import hmac
+import http.client
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PARTS = pathlib.Path(os.environ.get("ESKER_PARTS", ROOT / "target" / "parts" / "bin"))
+KEY, SECRET, BUCKET = "eskerlocal", "eskerlocal-secret", "esker"
+READY = re.compile(r"^ready kafka=(\S+) grpc=(\S+) http=(\S+) cluster=(\S+) node=(\d+)\s*$")
+START_SECONDS = 30
+
+
+class ClusterError(Exception):
+    """A process did not start, or did not end as it should."""
+
+
+def free_port(taken=set()):
+    """A port below the ephemeral range, given out once."""
+    for port in range(20_000 + os.getpid() % 4_000, 32_000):
+        if port in taken:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        taken.add(port)
+        return port
+    raise ClusterError("no free port between 20000 and 32000")
+
+
+class Process:
+    """One process with a log file. start() again after kill() or stop()."""
+
+    def __init__(self, name, command, log, environment=None, prefix=()):
+        self.name, self.command, self.log = name, [str(word) for word in command], pathlib.Path(log)
+        self.environment, self.prefix = environment or {}, list(prefix)
+        self.process, self.began = None, None
+
+    def spawn(self):
+        if self.alive():
+            raise ClusterError(f"{self.name} is running already")
+        self.began = time.monotonic()
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(self.prefix + self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=os.environ | self.environment, start_new_session=True)
+        return self
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        if self.alive():
+            self.signal(signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait()
+
+    def pause(self):
+        self.signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.signal(signal.SIGCONT)
+
+    def stop(self, timeout=30.0):
+        """SIGTERM; returns how long it took. Anything but exit code 0 is an error."""
+        if not self.alive():
+            raise ClusterError(f"{self.name} has ended by itself with {self.process.returncode}; see {self.log}")
+        began = time.monotonic()
+        self.signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ClusterError(f"{self.name} still runs {timeout:.0f} s after SIGTERM") from None
+        if code != 0:
+            raise ClusterError(f"{self.name} exits {code} after SIGTERM; see {self.log}")
+        return time.monotonic() - began
+
+    def panics(self):
+        if not self.log.exists():
+            return []
+        with open(self.log, errors="replace") as log:
+            return [line.strip() for line in log if "panicked at" in line]
+
+
+class Agent(Process):
+    """An `esker agent`."""
+
+    kafka = http = cluster = node = None
+
+    def start(self, timeout=START_SECONDS):
+        begin = self.log.stat().st_size if self.log.exists() else 0
+        self.spawn()
+        return self.wait_ready(begin, timeout)
+
+    def wait_ready(self, begin, timeout=START_SECONDS):
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            with open(self.log, errors="replace") as log:
+                log.seek(begin)
+                for line in log:
+                    match = READY.match(line)
+                    if match:
+                        self.kafka, _, self.http, self.cluster, self.node = match.groups()
+                        self.ready_seconds = time.monotonic() - self.began
+                        return self
+            if not self.alive():
+                raise ClusterError(f"{self.name} has ended with {self.process.returncode}; see {self.log}")
+            time.sleep(0.02)
+        self.kill()
+        raise ClusterError(f"{self.name} is not ready after {timeout:.0f} s; see {self.log}")
+
+    def readyz(self):
+        """Status and body of /readyz; (0, reason) if nobody answers."""
+        host, port = self.http.rsplit(":", 1)
+        connection = http.client.HTTPConnection(host, int(port), timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except OSError as error:
+            return 0, str(error)
+        finally:
+            connection.close()
+
+
+def wait_answer(port, path, what, timeout=START_SECONDS):
+    """Waits until GET path answers 200."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        try:
+            connection.request("GET", path)
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.05)
+    raise ClusterError(f"{what} does not answer on port {port} within {timeout:.0f} s")
+
+
+def create_bucket(port):
+    """PUT /BUCKET with AWS's signature, version 4."""
+    host, when = f"127.0.0.1:{port}", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    scope, digest = f"{when[:8]}/us-east-1/s3/aws4_request", hashlib.sha256(b"").hexdigest()
+    names = "host;x-amz-content-sha256;x-amz-date"
+    request = f"PUT\n/{BUCKET}\n\nhost:{host}\nx-amz-content-sha256:{digest}\nx-amz-date:{when}\n\n{names}\n{digest}"
+    text = f"AWS4-HMAC-SHA256\n{when}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = ("AWS4" + SECRET).encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), "sha256").digest()
+    signature = hmac.new(key, text.encode(), "sha256").hexdigest()
+    headers = {"x-amz-date": when, "x-amz-content-sha256": digest,
+               "authorization": f"AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders={names}, Signature={signature}"}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("PUT", f"/{BUCKET}", headers=headers)
+    answer = connection.getresponse()
+    said = answer.read()
+    connection.close()
+    if answer.status not in (200, 409):
+        raise ClusterError(f"bucket not created: {answer.status} {said[:200]!r}")
+
+
+class Cluster:
+    """Everything below one work directory. etcd: how many members; zones: one agent for each."""
+
+    def __init__(self, work, binary, etcd=3, zones=("a", "b", "c"), compactor=True, settings=None, ports=None, etcd_binary="etcd-3.6"):
+        self.work, self.binary = pathlib.Path(work), pathlib.Path(binary)
+        self.settings = {"auto.create.topics.enable": "true"} | (settings or {})
+        self.port = iter(ports).__next__ if ports else free_port
+        self.etcd_ports = [(self.port(), self.port()) for _ in range(etcd)]
+        self.s3_port, self.store_port = self.port(), None
+        self.zones, self.with_compactor, self.etcd_binary = list(zones), compactor, etcd_binary
+        self.etcd, self.s3, self.agents, self.compactor = [], None, [], None
+
+    def start(self):
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.start_etcd()
+        self.start_s3()
+        self.agents = [self.new_agent(number, zone) for number, zone in enumerate(self.zones, 1)]
+        for agent in self.agents:
+            agent.start()
+        if self.with_compactor:
+            self.compactor = self.new_compactor().spawn()
+        return self
+
+    def start_etcd(self):
+        members = ",".join(f"m{n}=http://127.0.0.1:{peer}" for n, (_, peer) in enumerate(self.etcd_ports))
+        for number, (client, peer) in enumerate(self.etcd_ports):
+            command = [PARTS / self.etcd_binary, "--name", f"m{number}", "--data-dir", self.work / f"etcd-{number}",
+                       "--listen-client-urls", f"http://127.0.0.1:{client}", "--advertise-client-urls", f"http://127.0.0.1:{client}",
+                       "--listen-peer-urls", f"http://127.0.0.1:{peer}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
+                       "--initial-cluster", members, "--initial-cluster-token", "esker-local", "--snapshot-count", "5000", "--log-level", "warn"]
+            self.etcd.append(Process(f"etcd-{number}", command, self.work / f"etcd-{number}.log").spawn())
+        for client, _ in self.etcd_ports:
+            wait_answer(client, "/health", "etcd")
+
+    def start_s3(self):
+        environment = {"MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET, "MINIO_PROMETHEUS_AUTH_TYPE": "public"}
+        command = [PARTS / "minio", "server", "--quiet", "--address", f"127.0.0.1:{self.s3_port}", self.work / "minio"]
+        self.s3 = Process("minio", command, self.work / "minio.log", environment).spawn()
+        wait_answer(self.s3_port, "/minio/health/ready", "minio")
+        create_bucket(self.s3_port)
+
+    @property
+    def etcd_flag(self):
+        return ",".join(f"127.0.0.1:{client}" for client, _ in self.etcd_ports) + "/esker"
+
+    @property
+    def environment(self):
+        port = self.store_port or self.s3_port
+        return {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+                "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+
+    def new_agent(self, number, zone):
+        command = [self.binary, "agent", "--etcd", self.etcd_flag, "--store", f"s3://{BUCKET}", "--kafka", f"127.0.0.1:{self.port()}",
+                   "--grpc", f"127.0.0.1:{self.port()}", "--http", f"127.0.0.1:{self.port()}", "--peer", f"127.0.0.1:{self.port()}"]
+        if zone:
+            command += ["--zone", zone]
+        for key, value in self.settings.items():
+            command += ["--set", f"{key}={value}"]
+        return Agent(f"agent-{number}", command, self.work / f"agent-{number}.log", self.environment)
+
+    def new_compactor(self):
+        command = [self.binary, "compactor", "--etcd", self.etcd_flag, "--store", f"s3://{BUCKET}", "--http", f"127.0.0.1:{self.port()}"]
+        return Process("compactor", command, self.work / "compactor.log", self.environment)
+
+    @property
+    def bootstrap(self):
+        return ",".join(agent.kafka for agent in self.agents if agent.kafka)
+
+    def processes(self):
+        return [p for p in [self.compactor, *self.agents, self.s3, *self.etcd] if p is not None]
+
+    def panics(self):
+        return [f"{p.name}: {line}" for p in self.processes() for line in p.panics()]
+
+    def kill(self):
+        """Ends everything at once."""
+        for process in self.processes():
+            if process.alive():
+                process.resume()
+            process.kill()
+
+    def stop(self):
+        """Drains agents and compactor, then ends the servers. What went wrong, as texts."""
+        wrong = []
+        for process in [self.compactor, *self.agents]:
+            if process is None:
+                continue
+            try:
+                process.stop()
+            except ClusterError as error:
+                wrong.append(str(error))
+        wrong += [f"panic: {line}" for line in self.panics()]
+        self.kill()
+        return wrong
+
+    def remove(self):
+        shutil.rmtree(self.work, ignore_errors=True)
