@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use esker_model::fold::Unsupported;
 use esker_model::{CommitPosition, EntryVerdict, Fold};
 use esker_segment::id::{CommitNumber, SessionId, TopicPartition};
-use esker_segment::segment::Ordered;
+use esker_segment::segment::{Ordered, SegmentSpan};
 use metrics::gauge;
 use tokio::sync::{oneshot, watch};
 
@@ -151,7 +151,7 @@ impl Replica {
         gauge!("esker_fold_index").set(as_gauge(at.index.0));
         gauge!("esker_unmerged_entries").set(as_gauge(unmerged.batches));
         gauge!("esker_unmerged_bytes").set(as_gauge(unmerged.live_bytes));
-        self.remember_order(at);
+        self.remember_order(at, applied.segments);
         self.hand_out(at, applied.verdicts);
         if let Some(observer) = self.observer.get()
             && !applied.advanced.is_empty()
@@ -204,13 +204,14 @@ impl Replica {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember_order(&self, at: CommitPosition) {
+    fn remember_order(&self, at: CommitPosition, segments: SegmentSpan) {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if order.len() < ORDER_MAX {
             order.push(Ordered {
                 index: at.index,
                 session: at.session,
                 commit: at.number,
+                segments,
             });
         }
     }

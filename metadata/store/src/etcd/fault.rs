@@ -158,3 +158,48 @@ fn never_connected(status: &Status) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(code: Code, message: &str) -> (bool, bool) {
+        let fault = Fault::of("txn", &Error::GRpcStatus(Status::new(code, message)));
+        (fault.certain, fault.blames_endpoint)
+    }
+
+    /// LOG-4 rests on this table: (certain, another endpoint may do better).
+    #[test]
+    fn what_etcd_refuses_is_certain_and_what_it_loses_is_not() {
+        let certain = (true, false);
+        assert_eq!(
+            judge(Code::InvalidArgument, "etcdserver: request is too large"),
+            certain
+        );
+        assert_eq!(
+            judge(Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
+            certain
+        );
+        assert_eq!(judge(Code::NotFound, "etcdserver: requested lease not found"), certain);
+        assert_eq!(judge(Code::PermissionDenied, "etcdserver: permission denied"), certain);
+        assert_eq!(judge(Code::ResourceExhausted, "etcdserver: too many requests"), certain);
+        assert_eq!(
+            judge(Code::Unauthenticated, "etcdserver: invalid auth token"),
+            (true, true)
+        );
+        assert_eq!(judge(Code::Unavailable, "etcdserver: no leader"), (true, true));
+        let unknown = (false, true);
+        assert_eq!(judge(Code::Unavailable, "etcdserver: request timed out"), unknown);
+        assert_eq!(judge(Code::Unavailable, "etcdserver: leader changed"), unknown);
+        assert_eq!(judge(Code::Unavailable, "error trying to connect: reset"), unknown);
+        assert_eq!(judge(Code::Unknown, "raft proposal dropped"), unknown);
+        assert_eq!(judge(Code::Cancelled, "operation was canceled"), unknown);
+        let full = "etcdserver: mvcc: database space exceeded";
+        assert_eq!(judge(Code::ResourceExhausted, full), (false, false));
+        // Ours, not etcd's: the answer was larger than we take.
+        assert_eq!(
+            judge(Code::OutOfRange, "decoded message length too large"),
+            (false, false)
+        );
+    }
+}

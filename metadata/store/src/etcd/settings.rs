@@ -108,3 +108,34 @@ impl EtcdSettings {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_never_printed() {
+        let mut settings = EtcdSettings::new(vec!["a:1".to_owned()], "");
+        settings.user = Some(EtcdUser {
+            name: "root".to_owned(),
+            password: Secret::new("swordfish".to_owned()),
+        });
+        settings.tls = Some(EtcdTls {
+            identity: Some(("certificate".to_owned(), Secret::new("swordfish".to_owned()))),
+            ..EtcdTls::default()
+        });
+        let printed = format!("{settings:?} {settings:#?}");
+        assert!(!printed.contains("swordfish") && printed.contains("root"), "{printed}");
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        assert!(EtcdSettings::new(vec![], "").check().is_err());
+        let mut settings = EtcdSettings::new(vec!["http://a:1".to_owned()], "");
+        assert!(settings.check().is_ok());
+        settings.tls = Some(EtcdTls::default());
+        assert!(settings.check().is_err());
+        settings.endpoints = vec!["https://a:1".to_owned(), "b:1".to_owned()];
+        assert!(settings.check().is_ok());
+    }
+}

@@ -9,9 +9,11 @@
 mod cases;
 #[path = "../conformance/concurrency.rs"]
 mod concurrency;
+mod faults;
 #[path = "../conformance/leases.rs"]
 mod leases;
 mod pool;
+mod security;
 mod servers;
 #[path = "../conformance/subject.rs"]
 mod subject;
