@@ -25,6 +25,7 @@ use crate::produce::throttle::Throttle;
 use crate::producer_ids::ProducerIds;
 use crate::replica_view::View;
 use crate::settings::Settings;
+use crate::shards::Shards;
 use crate::topics::{TopicCatalog, TopicView};
 use crate::wake::Wakers;
 use crate::writer::LogWriter;
@@ -87,6 +88,10 @@ pub struct Agent {
     pub producer_ids: ProducerIds,
     /// Consumer groups.
     pub groups: Arc<Coordinator>,
+    /// Which groups are this agent's.
+    pub shards: Arc<Shards>,
+    /// Cancelled when this agent begins to go: clients are sent to others, if there are any.
+    pub leaving: CancellationToken,
     /// Cancelled when the agent drains.
     pub stop: CancellationToken,
 }
@@ -164,6 +169,13 @@ impl Agent {
             newer if newer > current => Err(ErrorCode::UnknownLeaderEpoch),
             _ => Ok(()),
         }
+    }
+
+    /// Whether clients shall go to another agent, because this one ends.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        let own = self.members.identity().node();
+        self.leaving.is_cancelled() && self.members.view().members.iter().any(|m| m.node != own && !m.draining)
     }
 
     /// The zone that a client says it is in, or else that of this agent's listener.

@@ -18,16 +18,20 @@ use futures::future::BoxFuture;
 
 use crate::groups::ids::GroupId;
 use crate::groups::seams::{GroupOffset, MayBeBehind, OffsetLog, OffsetLogError, Topic, TopicNames};
-use crate::writer::{LogWriter, ProposeError};
+use crate::offset_queue::OffsetQueue;
+use crate::shards::Shards;
+use crate::writer::ProposeError;
 
 /// Committed offsets over the commit log.
 pub struct LogOffsets {
     /// The way into the log.
-    pub writer: LogWriter,
+    pub queue: Arc<OffsetQueue>,
     /// The fold.
     pub replica: Arc<Replica>,
     /// The read barrier.
     pub log: LogHandle,
+    /// Which groups this agent coordinates.
+    pub shards: Arc<Shards>,
 }
 
 /// Topics as the fold knows them.
@@ -48,9 +52,9 @@ impl From<ProposeError> for OffsetLogError {
     }
 }
 
-fn judged(verdicts: &[EntryVerdict]) -> Result<(), OffsetLogError> {
-    match verdicts.first() {
-        Some(EntryVerdict::Offsets(OffsetsVerdict::Applied { refused })) => {
+fn judged(verdict: &EntryVerdict) -> Result<(), OffsetLogError> {
+    match verdict {
+        EntryVerdict::Offsets(OffsetsVerdict::Applied { refused }) => {
             let full = refused.iter().any(|(_, why)| *why == OffsetRefusal::TooManyOffsets);
             match refused.first() {
                 None => Ok(()),
@@ -77,14 +81,17 @@ impl LogOffsets {
 #[async_trait]
 impl OffsetLog for LogOffsets {
     fn commit(&self, group: &GroupId, changes: Vec<OffsetChange>) -> BoxFuture<'static, Result<(), OffsetLogError>> {
+        let Some(held) = self.shards.held(group.as_str()) else {
+            return std::future::ready(Err(OffsetLogError::Fenced)).boxed();
+        };
         let entry = Offsets {
             group: Box::from(group.as_str()),
-            shard: 0,
+            shard: held.shard,
             txn: None,
             changes,
         };
-        match self.writer.enqueue(vec![Entry::Offsets(entry)]) {
-            Ok(answer) => async move { judged(&answer.await?) }.boxed(),
+        match self.queue.push(held, Entry::Offsets(entry)) {
+            Ok(outcome) => async move { judged(&outcome.await.unwrap_or(Err(ProposeError::Unknown))?) }.boxed(),
             Err(error) => std::future::ready(Err(error.into())).boxed(),
         }
     }
@@ -122,7 +129,9 @@ impl OffsetLog for LogOffsets {
     fn idle(&self, below: LogIndex) -> Vec<(GroupId, Vec<TopicPartition>)> {
         let fold = self.replica.fold();
         let idle_in = |group: &str| -> Vec<TopicPartition> {
-            let old = fold.group_offsets(group).filter(|(_, committed)| committed.committed_at < below);
+            let old = fold
+                .group_offsets(group)
+                .filter(|(_, committed)| committed.committed_at < below);
             old.map(|(at, _)| at)
                 .filter(|at| !fold.group_offset(group, *at).pending)
                 .collect()

@@ -157,6 +157,12 @@ impl Membership {
         }
     }
 
+    /// Whether a session's process does not answer its peers.
+    #[must_use]
+    pub fn is_silent(&self, session: SessionId) -> bool {
+        self.lock().silent.contains(&session)
+    }
+
     /// This agent's own identity changed: its node id, or whether it drains.
     pub fn on_identity(&self) {
         self.rebuild();

@@ -33,7 +33,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::agent::{Agent, Announcer};
 use crate::clock::Clock;
@@ -46,15 +46,21 @@ use crate::kafka::connection::{ConnectionLimits, Service};
 use crate::kafka::listener::{self, ListenerLimits};
 use crate::membership::Membership;
 use crate::membership::identity::{Announcement, Identity};
+use crate::offset_queue::OffsetQueue;
 use crate::produce::throttle::{Throttle, UnmergedBound};
 use crate::producer_ids::ProducerIds;
 use crate::replica_view::View;
 use crate::settings::Settings;
+use crate::shards::Shards;
 use crate::topics::TopicCatalog;
 use crate::wake::Wakers;
 use crate::writer::upload::Uploader;
 use crate::writer::{Inbox, LogWriter, ProposeError, Writer, WriterParts};
 
+/// How long it may take to tell others that this agent goes.
+const HAND_OVER_TOLD_MAX: Duration = Duration::from_millis(500);
+/// How long clients are told to go to others, before their connections are closed.
+const HAND_OVER: Duration = Duration::from_millis(500);
 /// How long it may take to settle what is in the write-ahead buffer.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 
@@ -265,7 +271,18 @@ impl Node {
         let reading = Reading::start(&parts, &mut tasks).await?;
         let writer = start_writer(&parts, &reading, &mut tasks, stop_writing.clone()).await?;
         set_up(&parts, &reading.replica, &writer).await?;
-        let groups = coordinator(&parts, &reading, &writer);
+        let shards = Shards::new(
+            Arc::clone(&reading.members),
+            Arc::clone(&parts.metadata.store),
+            writer.sessions(),
+        );
+        let groups = coordinator(&parts, &reading, &writer, &shards);
+        let claiming = Arc::clone(&shards).run(Arc::clone(&groups), stop_listening.clone());
+        tasks.spawn(async {
+            claiming.await;
+            Ok(())
+        });
+        shards.begun().await;
         let timers = Arc::clone(&groups).run(stop_listening.clone());
         tasks.spawn(async {
             timers.await;
@@ -302,6 +319,8 @@ impl Node {
             merged: reading.merged,
             producer_ids: ProducerIds::default(),
             groups,
+            shards,
+            leaving: CancellationToken::new(),
             stop: stop_listening.clone(),
         });
         Ok(Self {
@@ -351,6 +370,7 @@ impl Node {
             Some(ended) = self.tasks.join_next() => result = ended.unwrap_or_else(|panic| Err(NodeError::Task(panic))),
         }
         info!("draining");
+        self.hand_over().await;
         self.stop_listening.cancel();
         // First connections get the answers to what they had sent, then what else is in the buffer is settled.
         self.listeners.close();
@@ -368,6 +388,28 @@ impl Node {
         let drained = drained.await.unwrap_or(Err(NodeError::NotDrained));
         self.tasks.shutdown().await;
         result.and(drained)
+    }
+}
+
+impl Node {
+    /// Leaves placement and gives up coordination, and tells the clients that still come to go to others.
+    async fn hand_over(&self) {
+        let (agent, members) = (&self.agent, &self.agent.members);
+        let store = &agent.follower.cluster().store;
+        let told = async {
+            members.identity().drain(&**store).await?;
+            agent.shards.release_all().await
+        };
+        match tokio::time::timeout(HAND_OVER_TOLD_MAX, told).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "others are not told that this agent goes; they will notice"),
+            Err(_elapsed) => warn!("others are not told in time that this agent goes; they will notice"),
+        }
+        members.on_identity();
+        agent.leaving.cancel();
+        if agent.is_leaving() {
+            tokio::time::sleep(HAND_OVER).await;
+        }
     }
 }
 
@@ -404,7 +446,7 @@ async fn set_up(parts: &NodeParts, replica: &Replica, writer: &LogWriter) -> Res
     Ok(())
 }
 
-fn coordinator(parts: &NodeParts, reading: &Reading, writer: &LogWriter) -> Arc<Coordinator> {
+fn coordinator(parts: &NodeParts, reading: &Reading, writer: &LogWriter, shards: &Arc<Shards>) -> Arc<Coordinator> {
     let groups = &parts.settings.groups;
     let limits = GroupSettings {
         session_timeout_min: groups.session_timeout_min,
@@ -414,11 +456,13 @@ fn coordinator(parts: &NodeParts, reading: &Reading, writer: &LogWriter) -> Arc<
         ..GroupSettings::default()
     };
     let clock = Arc::clone(&parts.clock);
+    let owning = Arc::clone(shards);
     Coordinator::new(
         limits,
         GroupParts {
             offsets: Arc::new(LogOffsets {
-                writer: writer.clone(),
+                queue: OffsetQueue::new(writer.clone()),
+                shards: Arc::clone(shards),
                 replica: Arc::clone(&reading.replica),
                 log: reading.log.clone(),
             }),
@@ -429,6 +473,7 @@ fn coordinator(parts: &NodeParts, reading: &Reading, writer: &LogWriter) -> Arc<
             store: Arc::new(VolatileGroups),
             wall_clock: Arc::new(move || Timestamp(clock.now_ms())),
             random: Arc::clone(&parts.random),
+            owns: Arc::new(move |group| owning.held(group.as_str()).is_some()),
         },
     )
 }

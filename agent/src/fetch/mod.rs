@@ -79,6 +79,7 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Fetch
         }
         tokio::select! {
             biased;
+            () = agent.leaving.cancelled() => break,
             () = agent.stop.cancelled() => break,
             () = interest.woken() => {}
             () = tokio::time::sleep_until(until) => {}
@@ -94,6 +95,7 @@ fn bytes_limit(bytes: i32) -> u64 {
 
 async fn resolve(agent: &Arc<Agent>, context: &RequestContext, request: FetchRequest) -> Vec<WantedTopic> {
     let (view, rack) = (agent.members.view(), request.rack_id);
+    let leaving = agent.is_leaving();
     let is_near = rack.is_empty() || *rack == *agent.members.identity().zone();
     let nearer = |at: &TopicPartition| view.placement.in_zone(*at, &rack).filter(|_| !is_near);
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -121,7 +123,11 @@ async fn resolve(agent: &Arc<Agent>, context: &RequestContext, request: FetchReq
                     }
                 }
             };
-            let epoch = agent.check_leader_epoch(request.current_leader_epoch);
+            let epoch = if leaving {
+                Err(ErrorCode::NotLeaderOrFollower)
+            } else {
+                agent.check_leader_epoch(request.current_leader_epoch)
+            };
             partitions.push(Wanted {
                 nearer: found.as_ref().ok().and_then(nearer),
                 at: found.ok(),

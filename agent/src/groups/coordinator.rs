@@ -54,6 +54,8 @@ pub struct Parts {
     pub wall_clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// 128 random bits, for member ids.
     pub random: Arc<dyn Fn() -> u128 + Send + Sync>,
+    /// Whether this agent coordinates a group, as far as it knows.
+    pub owns: Arc<dyn Fn(&GroupId) -> bool + Send + Sync>,
 }
 
 /// Runs groups. Its clock is tokio's. [`Coordinator::run`] must run beside it, or nothing ever times out.
@@ -148,6 +150,7 @@ impl Coordinator {
         if group.is_empty() {
             return Err(GroupError::InvalidGroupId);
         }
+        self.check_owned(group)?;
         let (asked, min, max) = (
             join.timeouts.session,
             self.settings.session_timeout_min,
@@ -181,6 +184,7 @@ impl Coordinator {
         if group.is_empty() {
             return Err(GroupError::InvalidGroupId);
         }
+        self.check_owned(group)?;
         self.check_bytes(sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum())?;
         let slot = self.existing(group)?;
         let answer = self.park(&slot, |cell, now, to| {
@@ -207,6 +211,7 @@ impl Coordinator {
         if group.is_empty() {
             return Err(GroupError::InvalidGroupId);
         }
+        self.check_owned(group)?;
         let slot = self.existing(group)?;
         self.with_cell(&slot, |cell, now| {
             (
@@ -228,6 +233,7 @@ impl Coordinator {
         if group.is_empty() {
             return Err(GroupError::InvalidGroupId);
         }
+        self.check_owned(group)?;
         let Ok(slot) = self.existing(group) else {
             return Ok(leavers.iter().map(|_| Err(GroupError::UnknownMember)).collect());
         };
@@ -290,6 +296,15 @@ impl Coordinator {
 
     fn lock_groups(&self) -> MutexGuard<'_, Groups> {
         self.groups.lock().expect("no panic happens while the map is held")
+    }
+
+    /// Refuses what is another coordinator's.
+    pub(in crate::groups) fn check_owned(&self, group: &GroupId) -> Result<(), GroupError> {
+        if (self.parts.owns)(group) {
+            Ok(())
+        } else {
+            Err(GroupError::NotCoordinator)
+        }
     }
 
     fn check_bytes(&self, more: usize) -> Result<(), GroupError> {

@@ -252,6 +252,7 @@ impl Bench {
             store: store.clone(),
             wall_clock: Arc::new(|| WALL_CLOCK),
             random: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed))),
+            owns: Arc::new(|_| true),
         };
         let coordinator = Coordinator::new(settings, parts);
         let stop = CancellationToken::new();

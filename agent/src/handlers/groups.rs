@@ -30,14 +30,16 @@ pub async fn answer(
     let groups = &agent.groups;
     match key {
         ApiKey::FindCoordinator => {
-            let own = agent.members.identity().member();
-            let node = Node {
-                id: own.node,
-                host: Str::from(own.endpoint.host.as_str()),
-                port: own.endpoint.port,
+            let find = |key: &str| {
+                let found = agent.shards.coordinator(key)?;
+                Some(Node {
+                    id: found.node,
+                    host: Str::from(found.endpoint.host.as_str()),
+                    port: found.endpoint.port,
+                })
             };
             respond(reply, body, async |request| {
-                find_coordinator(&request, context.version, &node)
+                find_coordinator(&request, context.version, find)
             })
             .await
         }

@@ -63,6 +63,9 @@ pub async fn accept(
     let admitted = agent.throttle.admit(patience.answer_by).await;
     let (slots, pending) = if let Err(refusal) = admitted {
         refuse_all(partitions, &refusal, patience)
+    } else if acks != 0 && agent.is_leaving() {
+        let refusal = Refusal::new(ErrorCode::NotLeaderOrFollower, "this agent is going, another one leads now");
+        refuse_all(partitions, &refusal, patience)
     } else if matches!(acks, -1..=1) {
         enter_all(&agent, &context, partitions, budget, patience).await
     } else {

@@ -20,4 +20,5 @@ mod broker {
     pub(crate) const EPOCH_MS: i64 = 1_700_000_000_000;
 }
 
+mod coordinators;
 mod members;

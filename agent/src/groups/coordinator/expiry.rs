@@ -84,7 +84,7 @@ impl OffsetExpiry {
         };
         let below = LogIndex(old.0 + 1);
         for (group, partitions) in offsets.idle(below) {
-            if self.occupied.contains_key(&group) {
+            if self.occupied.contains_key(&group) || !(self.coordinator.parts.owns)(&group) {
                 continue;
             }
             for some in partitions.chunks(CHANGES_MAX) {

@@ -40,6 +40,7 @@ impl Coordinator {
         committer: &Committer,
         changes: Vec<OffsetChange>,
     ) -> Result<Queued, GroupError> {
+        self.check_owned(group)?;
         let groups = self.lock_groups();
         let Some(slot) = groups.by_id.get(group).cloned() else {
             // Under the lock of the map, so that no member can appear in between.
@@ -82,6 +83,7 @@ impl Coordinator {
         group: &GroupId,
         changes: impl FnOnce(Option<&Group>) -> Result<Vec<OffsetChange>, GroupError>,
     ) -> Result<Queued, GroupError> {
+        self.check_owned(group)?;
         let groups = self.lock_groups();
         let Some(slot) = groups.by_id.get(group).cloned() else {
             return Ok(self.queue_changes(group, changes(None)?));
@@ -96,6 +98,7 @@ impl Coordinator {
     /// # Errors
     /// It has members, does not exist, or the outcome is not known.
     pub async fn delete(self: &Arc<Self>, group: &GroupId) -> Result<(), GroupError> {
+        self.check_owned(group)?;
         let offsets = self
             .parts
             .offsets

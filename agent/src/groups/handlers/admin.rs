@@ -47,6 +47,13 @@ impl Coordinator {
 
     async fn describe_one(&self, group: &Str, version: i16) -> DescribedGroup {
         let id = group_id(group);
+        if let Err(refusal) = self.check_owned(&id) {
+            return DescribedGroup {
+                group_id: group.clone(),
+                error_code: refusal.code().code(),
+                ..DescribedGroup::default()
+            };
+        }
         if let Some(description) = self.describe(&id) {
             return described(group, description);
         }
@@ -77,7 +84,7 @@ impl Coordinator {
         }
     }
 
-    /// Answers ListGroups 0 to 5 with the groups this agent coordinates or knows offsets of.
+    /// Answers ListGroups 0 to 5 with the groups that this agent coordinates; people ask all agents.
     #[must_use]
     pub fn list_groups(&self, request: &ListGroupsRequest) -> ListGroupsResponse {
         let matches = |filter: &[Str], value: &str| {
@@ -96,6 +103,7 @@ impl Coordinator {
         let offsets_only = self.parts().offsets.groups();
         let offsets_only = offsets_only
             .iter()
+            .filter(|id| (self.parts().owns)(id))
             .filter(|id| coordinated.binary_search_by(|listed| listed.group.cmp(id)).is_err());
         let groups = coordinated
             .iter()

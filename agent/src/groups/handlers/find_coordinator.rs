@@ -1,4 +1,4 @@
-//! FindCoordinator: every agent coordinates the groups and transactional ids that it is asked about.
+//! FindCoordinator: who coordinates a group or a transactional id.
 
 use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
 use esker_kafka::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
@@ -18,26 +18,41 @@ pub struct Node {
     pub port: u16,
 }
 
-/// Answers FindCoordinator 0 to 6 with `node`, whatever the key; share groups (type 2) have no coordinator here.
+/// Answers FindCoordinator 0 to 6 with what `find` says of each key: `None` means that nobody coordinates it yet. Share groups
+/// (type 2) have no coordinator here.
 #[must_use]
-pub fn find_coordinator(request: &FindCoordinatorRequest, version: i16, node: &Node) -> FindCoordinatorResponse {
-    let answer = |key: &Str| match request.key_type {
-        0 | 1 => Coordinator {
+pub fn find_coordinator(
+    request: &FindCoordinatorRequest,
+    version: i16,
+    find: impl Fn(&str) -> Option<Node>,
+) -> FindCoordinatorResponse {
+    let none = |key: &Str, code: ErrorCode, why: String| Coordinator {
+        key: key.clone(),
+        node_id: -1,
+        host: Str::new(),
+        port: -1,
+        error_code: code.code(),
+        error_message: Some(Str::from(why)),
+    };
+    let answer = |key: &Str| match (request.key_type, find(key)) {
+        (0 | 1, Some(node)) => Coordinator {
             key: key.clone(),
             node_id: node.id,
-            host: node.host.clone(),
+            host: node.host,
             port: i32::from(node.port),
             error_code: ErrorCode::None.code(),
             error_message: None,
         },
-        other => Coordinator {
-            key: key.clone(),
-            node_id: -1,
-            host: Str::new(),
-            port: -1,
-            error_code: ErrorCode::InvalidRequest.code(),
-            error_message: Some(Str::from(format!("there is no coordinator for keys of type {other}"))),
-        },
+        (0 | 1, None) => none(
+            key,
+            ErrorCode::CoordinatorNotAvailable,
+            "no agent has taken it over yet".to_owned(),
+        ),
+        (other, _) => none(
+            key,
+            ErrorCode::InvalidRequest,
+            format!("there is no coordinator for keys of type {other}"),
+        ),
     };
     if version >= MANY_KEYS_SINCE {
         let coordinators = request.coordinator_keys.iter().map(answer).collect();

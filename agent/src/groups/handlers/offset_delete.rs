@@ -30,6 +30,9 @@ impl Coordinator {
             ..OffsetDeleteResponse::default()
         };
         let id = group_id(&request.group_id);
+        if let Err(refusal) = self.check_owned(&id) {
+            return refuse(refusal.code());
+        }
         let known = self.describe(&id).is_some();
         if !known {
             match self.parts().offsets.fetch_all(&id).await {

@@ -260,7 +260,7 @@ fn coordinator_is_found_for_every_key() {
             request.key = Str::new();
             request.coordinator_keys = vec![Str::from("g"), Str::from("h")];
         }
-        let found = wire_trip(&find_coordinator(&request, version, &node), version);
+        let found = wire_trip(&find_coordinator(&request, version, |_| Some(node.clone())), version);
         if version < 4 {
             assert_eq!(
                 (found.error_code, found.node_id, &*found.host, found.port),
@@ -284,7 +284,7 @@ fn coordinator_is_found_for_every_key() {
             coordinator_keys: keys,
             ..FindCoordinatorRequest::default()
         };
-        let found = wire_trip(&find_coordinator(&request, version, &node), version);
+        let found = wire_trip(&find_coordinator(&request, version, |_| Some(node.clone())), version);
         let (code, id) = if version < 4 {
             (found.error_code, found.node_id)
         } else {

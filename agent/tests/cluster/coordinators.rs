@@ -1,0 +1,198 @@
+//! One coordinator for each group, another one when it is gone, and no offset from a coordinator that is not one any more.
+
+use std::time::{Duration, Instant};
+
+use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
+use esker_kafka::messages::heartbeat_request::HeartbeatRequest;
+use esker_kafka::messages::offset_commit_request::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use esker_kafka::messages::offset_fetch_request::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
+use esker_kafka::{ErrorCode, Str};
+use esker_model::placement::SHARDS;
+
+use crate::client::Client;
+use crate::nodes::{Running, World, until};
+use crate::requests::{Topic, code};
+
+const FIND: i16 = 6;
+const COMMIT: i16 = 9;
+
+/// The node id of a group's coordinator, or why there is none.
+async fn find(client: &mut Client, group: &str) -> Result<i32, ErrorCode> {
+    let request = FindCoordinatorRequest {
+        coordinator_keys: vec![Str::from(group)],
+        ..Default::default()
+    };
+    let found = client.call(FIND, &request).await.coordinators.remove(0);
+    match code(found.error_code) {
+        ErrorCode::None => Ok(found.node_id),
+        refused => Err(refused),
+    }
+}
+
+/// Asks until somebody coordinates the group.
+async fn found(client: &mut Client, group: &str) -> i32 {
+    let began = Instant::now();
+    loop {
+        match find(client, group).await {
+            Ok(node) => return node,
+            Err(refused) => assert_eq!(refused, ErrorCode::CoordinatorNotAvailable),
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody coordinates {group}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn commit(client: &mut Client, group: &str, topic: &Topic, offset: i64) -> ErrorCode {
+    let request = OffsetCommitRequest {
+        group_id: Str::from(group),
+        generation_id_or_member_epoch: -1,
+        topics: vec![OffsetCommitRequestTopic {
+            name: topic.name.clone(),
+            topic_id: topic.id,
+            partitions: vec![OffsetCommitRequestPartition {
+                partition_index: 0,
+                committed_offset: offset,
+                committed_leader_epoch: -1,
+                committed_metadata: None,
+            }],
+        }],
+        ..Default::default()
+    };
+    let response = client.call(COMMIT, &request).await;
+    code(response.topics[0].partitions[0].error_code)
+}
+
+async fn committed(client: &mut Client, group: &str, topic: &Topic) -> i64 {
+    let request = OffsetFetchRequest {
+        groups: vec![OffsetFetchRequestGroup {
+            group_id: Str::from(group),
+            topics: Some(vec![OffsetFetchRequestTopics {
+                name: topic.name.clone(),
+                topic_id: topic.id,
+                partition_indexes: vec![0],
+            }]),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let response = client.call(9, &request).await;
+    response.groups[0].topics[0].partitions[0].committed_offset
+}
+
+fn held(agent: &Running) -> usize {
+    let own = agent.agent.log.session().map(|live| live.id);
+    let owners = agent.agent.members.owners();
+    owners.iter().filter(|owner| **owner == own && own.is_some()).count()
+}
+
+/// Waits until these agents hold equal shares.
+async fn balanced(agents: &[&Running]) {
+    let (all, count) = (usize::from(SHARDS), agents.len());
+    until("shards are balanced", || {
+        let shares: Vec<usize> = agents.iter().map(|agent| held(agent)).collect();
+        shares.iter().sum::<usize>() == all
+            && shares
+                .iter()
+                .all(|share| (all / count..=all.div_ceil(count)).contains(share))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_agent_names_the_same_coordinator_and_only_that_one_acts() {
+    let world = World::new();
+    let (a, b) = (world.start("").await, world.start("").await);
+    assert_eq!(held(&a) + held(&b), usize::from(SHARDS));
+    balanced(&[&a, &b]).await;
+    let (mut to_a, mut to_b) = (a.connect().await, b.connect().await);
+    let topic = to_a.create("t", 1, &[]).await;
+    for number in 0..20 {
+        let group = format!("group-{number}");
+        let node = found(&mut to_a, &group).await;
+        assert_eq!(node, found(&mut to_b, &group).await);
+        let (right, wrong) = if node == a.node() {
+            (&mut to_a, &mut to_b)
+        } else {
+            (&mut to_b, &mut to_a)
+        };
+        assert_eq!(commit(wrong, &group, &topic, 1).await, ErrorCode::NotCoordinator);
+        let heartbeat = HeartbeatRequest {
+            group_id: Str::from(group.as_str()),
+            member_id: Str::from_static("m"),
+            ..Default::default()
+        };
+        assert_eq!(
+            code(wrong.call(4, &heartbeat).await.error_code),
+            ErrorCode::NotCoordinator
+        );
+        assert_eq!(
+            code(right.call(4, &heartbeat).await.error_code),
+            ErrorCode::UnknownMemberId
+        );
+        assert_eq!(commit(right, &group, &topic, 7).await, ErrorCode::None);
+        // Any agent can say what was committed.
+        assert_eq!(
+            (
+                committed(right, &group, &topic).await,
+                committed(wrong, &group, &topic).await
+            ),
+            (7, 7)
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_drains_hands_its_groups_over_at_once() {
+    let world = World::new();
+    let (a, b) = (world.start("").await, world.start("").await);
+    balanced(&[&a, &b]).await;
+    let began = Instant::now();
+    let stopping = tokio::spawn(a.stop());
+    until("the other one has all shards", || held(&b) == usize::from(SHARDS)).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    stopping.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn groups_of_a_killed_agent_are_taken_over_when_its_lease_ends() {
+    let world = World::new();
+    let (a, b) = (world.start("").await, world.start("").await);
+    balanced(&[&a, &b]).await;
+    let mut client = b.connect().await;
+    let topic = client.create("t", 1, &[]).await;
+    let lease = a.agent.log.session().unwrap().lease;
+    a.kill().await;
+    let died = Instant::now();
+    world.store.end_lease(lease);
+    for number in 0..20 {
+        let group = format!("group-{number}");
+        assert_eq!(found(&mut client, &group).await, b.node());
+        assert_eq!(commit(&mut client, &group, &topic, 1).await, ErrorCode::None);
+    }
+    assert!(died.elapsed() < Duration::from_secs(2), "{:?}", died.elapsed());
+}
+
+/// GRP-1: the compare of the claim decides, not what the agent believes.
+#[tokio::test]
+async fn a_coordinator_that_lost_its_shards_commits_nothing() {
+    let world = World::new();
+    let a = world.start("").await;
+    let mut client = a.connect().await;
+    let topic = client.create("t", 1, &[]).await;
+    assert_eq!(commit(&mut client, "g", &topic, 5).await, ErrorCode::None);
+    // The claim is gone, and a does not hear of it: its watch is slow.
+    let held = a.agent.shards.held("g").unwrap();
+    let stale = a.agent.members.owner(held.shard);
+    world.store.end_lease(a.agent.log.session().unwrap().lease);
+    a.agent.members.on_owner(held.shard, stale);
+    let refused = commit(&mut client, "g", &topic, 6).await;
+    assert!(
+        matches!(refused, ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable),
+        "{refused:?}"
+    );
+    assert_eq!(committed(&mut client, "g", &topic).await, 5);
+}
