@@ -143,14 +143,13 @@ fn check_records(batch: &Batch, rules: &Rules) -> Result<(), Refusal> {
     const NO_KEY: &str = "Compacted topic cannot accept message without key";
     let keyed = rules.topic.cleanup.compacts();
     let mut blamed = Vec::new();
-    let mut reader = RecordReader::new(batch, rules.decompressed_bytes_max)?;
     let mut index = 0;
-    while let Some(record) = reader.next_record()? {
+    RecordReader::new(batch, rules.decompressed_bytes_max)?.visit(|record| {
         if keyed && record.key.is_none() {
             blamed.push((index, Cow::Borrowed(NO_KEY)));
         }
         index += 1;
-    }
+    })?;
     if blamed.is_empty() {
         return Ok(());
     }

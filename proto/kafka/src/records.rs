@@ -28,4 +28,4 @@ pub use self::header::{
 };
 pub use self::produce::{ProduceLimits, validate_produce_batch};
 pub use self::read::RecordReader;
-pub use self::record::{Header, Headers, Record};
+pub use self::record::{Header, Headers, Record, RecordView};

@@ -300,3 +300,33 @@ fn corrupt_compression_is_an_error_not_a_panic() {
         assert!(refused * 2 > body.len(), "{codec:?}: {refused} of {}", body.len());
     }
 }
+
+/// Looking at records where they lie comes to the same end as reading them, whatever the bytes are.
+#[test]
+fn looking_agrees_with_reading() {
+    let sound = build(Compression::None, &records(20)).bytes().clone();
+    let read = |batch: &Batch| {
+        let records: Result<Vec<_>, _> = RecordReader::new(batch, 1 << 20).unwrap().collect();
+        records.map(|records| records.into_iter().map(|r| (r.key, r.value)).collect::<Vec<_>>())
+    };
+    let look = |batch: &Batch| {
+        let mut seen = Vec::new();
+        let copy = |part: Option<&[u8]>| part.map(Bytes::copy_from_slice);
+        let reader = RecordReader::new(batch, 1 << 20).unwrap();
+        reader
+            .visit(|record| seen.push((copy(record.key), copy(record.value))))
+            .map(|()| seen)
+    };
+    let mut broken = 0;
+    for at in 61..sound.len() {
+        for flip in [1, 0x40, 0x80] {
+            let mut bytes = sound.to_vec();
+            bytes[at] ^= flip;
+            let batch = Batch::parse(&Bytes::from(bytes)).unwrap();
+            let (was_read, was_seen) = (read(&batch), look(&batch));
+            broken += usize::from(was_read.is_err());
+            assert_eq!(was_read, was_seen, "byte {at} changed by {flip:#x}");
+        }
+    }
+    assert!(broken > 100, "only {broken} changes did harm");
+}

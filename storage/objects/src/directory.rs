@@ -3,9 +3,9 @@
 //! Owns: files named by keys under one root; a staging directory `.staging` beside them.
 //! Does not own: who else uses the directory: several processes may, nothing is locked.
 //!
-//! Invariants: a file under a key is complete whenever a living process sees it (staged, then renamed). When `create`
-//! returns, the file and every directory entry on the way to it are on disk (LOG-3), unless durability is off. What a crash
-//! leaves under a key that was never acknowledged may be torn: nothing refers to it.
+//! Invariants: a small file under a key is complete whenever a living process sees it (staged, then renamed). When `create`
+//! returns, the file and every directory entry on the way to it are on disk (LOG-3), unless durability is off. What a crash,
+//! or a large object still being written, shows under a key that was never acknowledged may be torn: nothing refers to it.
 //! docs/decisions/0010-local-directory-by-hand.md says why this is not the `object_store` crate's.
 
 use std::collections::BTreeSet;
@@ -22,6 +22,9 @@ use bytes::Bytes;
 use crate::bucket::beyond_end;
 use crate::store::{ObjectKey, ObjectMeta, ObjectStore, StoreError};
 
+use direct::{DIRECT_BYTES_MIN, Direct};
+
+mod direct;
 mod listing;
 #[cfg(test)]
 mod tests;
@@ -54,6 +57,7 @@ struct Shared {
     /// Keeps our staged files apart from those of other processes.
     process: u32,
     staged: AtomicU64,
+    direct: Direct,
     /// What was synced, in order, relative to the root.
     #[cfg(test)]
     synced: Mutex<Vec<PathBuf>>,
@@ -85,6 +89,7 @@ impl Directory {
             settled,
             process: std::process::id(),
             staged: AtomicU64::new(0),
+            direct: Direct::default(),
             #[cfg(test)]
             synced: Mutex::default(),
         };
@@ -158,13 +163,45 @@ impl Shared {
         let path = self.path(key)?;
         let parent = path.parent().expect("a key lies under the root");
         self.settle(parent).map_err(|error| StoreError::failed(key, error))?;
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        let large = u64::try_from(bytes).is_ok_and(|bytes| bytes >= DIRECT_BYTES_MIN);
+        let in_place = if large {
+            self.write_in_place(&path, chunks)
+        } else {
+            Ok(None)
+        };
+        let file = match in_place.map_err(|error| StoreError::failed(key, error))? {
+            Some(file) => file,
+            None => self.write_staged(key, &path, chunks)?,
+        };
+        self.sync_published(&file, &path, parent)
+            .map_err(|error| StoreError::unknown(key, error))
+    }
+
+    /// Writes a large object straight to where it belongs: nobody knows its key before it is acknowledged. `None` when that
+    /// cannot be done here; its space is given back then, as after a failure, but never its name, which may have become
+    /// that of a later attempt.
+    fn write_in_place(&self, path: &Path, chunks: &[Bytes]) -> io::Result<Option<File>> {
+        let Some(file) = self.direct.create(path)? else {
+            return Ok(None);
+        };
+        let written = self.direct.write(&file, chunks);
+        if let Ok(true) = written {
+            return Ok(Some(file));
+        }
+        let emptied = file.set_len(0);
+        written.and(emptied).map(|()| None)
+    }
+
+    /// Writes an object under another name first, so that nobody ever sees a part of it.
+    fn write_staged(&self, key: &ObjectKey, path: &Path, chunks: &[Bytes]) -> Result<File, StoreError> {
         let (mut file, staged) = self.stage().map_err(|error| StoreError::failed(key, error))?;
         write_chunks(&mut file, chunks).map_err(|error| {
             // Without the file nothing has happened; a left-over is swept later.
             let _ = remove_if_there(&staged);
             StoreError::failed(key, error)
         })?;
-        if let Err(error) = fs::rename(&staged, &path) {
+        if let Err(error) = fs::rename(&staged, path) {
             let _ = remove_if_there(&staged);
             let certain = matches!(
                 error.kind(),
@@ -181,8 +218,7 @@ impl Shared {
                 StoreError::unknown(key, error)
             });
         }
-        self.sync_published(&file, &path, parent)
-            .map_err(|error| StoreError::unknown(key, error))
+        Ok(file)
     }
 
     /// A new staged file. Its name may be taken: by a crashed process with our number, or by one that has the same number
@@ -252,12 +288,18 @@ impl Shared {
 
     fn read(&self, key: &ObjectKey, range: &Range<u64>) -> Result<Bytes, StoreError> {
         let failed = |error| StoreError::failed(key, error);
-        let mut file = match File::open(self.path(key)?) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(StoreError::NotFound(key.clone())),
-            Err(error) => return Err(failed(error)),
+        let absent = |error: io::Error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::IsADirectory => StoreError::NotFound(key.clone()),
+            _ => failed(error),
         };
+        let path = self.path(key)?;
         let wanted = range.end.saturating_sub(range.start);
+        if wanted >= DIRECT_BYTES_MIN
+            && let Some(bytes) = self.direct.read(&path, range).map_err(absent)?
+        {
+            return whole(key, range, bytes);
+        }
+        let mut file = File::open(path).map_err(absent)?;
         if wanted == 0 {
             let meta = file.metadata().map_err(failed)?;
             if meta.is_dir() {
@@ -277,16 +319,17 @@ impl Shared {
         if !reserved {
             return Err(StoreError::failed(key, "no memory for a range of this length"));
         }
-        match file.take(wanted).read_to_end(&mut bytes) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::IsADirectory => return Err(StoreError::NotFound(key.clone())),
-            Err(error) => return Err(failed(error)),
-        }
-        if u64::try_from(bytes.len()) == Ok(wanted) {
-            Ok(bytes.into())
-        } else {
-            Err(beyond_end(key, range))
-        }
+        file.take(wanted).read_to_end(&mut bytes).map_err(absent)?;
+        whole(key, range, bytes.into())
+    }
+}
+
+/// What was read, if it is all that was asked for.
+fn whole(key: &ObjectKey, range: &Range<u64>, bytes: Bytes) -> Result<Bytes, StoreError> {
+    if u64::try_from(bytes.len()) == Ok(range.end - range.start) {
+        Ok(bytes)
+    } else {
+        Err(beyond_end(key, range))
     }
 }
 

@@ -11,7 +11,7 @@ use super::batch::Batch;
 use super::compression::{self, Compression};
 use super::error::BatchError;
 use super::header::BatchHeader;
-use super::record::Record;
+use super::record::{Record, RecordView};
 use super::varint;
 
 /// Bytes asked of a decompressor at a time.
@@ -101,7 +101,7 @@ impl RecordReader {
         }
     }
 
-    fn read(&mut self) -> Result<Record, BatchError> {
+    fn take_body(&mut self) -> Result<Bytes, BatchError> {
         let prefix = self.source.peek(varint::VARINT_BYTES_MAX)?;
         let Some((length, used)) = varint::read_i32(prefix) else {
             return Err(self.malformed("bad length"));
@@ -110,16 +110,66 @@ impl RecordReader {
             return Err(self.malformed("negative length"));
         };
         self.source.skip(used);
-        let Some(body) = self.source.take(length)? else {
-            return Err(self.malformed("cut off"));
+        match self.source.take(length)? {
+            Some(body) => Ok(body),
+            None => Err(self.malformed("cut off")),
+        }
+    }
+
+    fn read(&mut self) -> Result<Record, BatchError> {
+        let body = self.take_body()?;
+        let view = RecordView::parse(&body).map_err(|reason| self.malformed(reason))?;
+        let record = view.to_record(&body, &self.header);
+        self.passed(view.offset_delta)?;
+        Ok(record)
+    }
+
+    /// Shows the records that are left where they lie: several times faster than taking hold of each, when they are only
+    /// looked at.
+    ///
+    /// # Errors
+    /// As [`RecordReader::next_record`].
+    pub fn visit(mut self, mut look: impl FnMut(&RecordView<'_>)) -> Result<(), BatchError> {
+        if self.done {
+            return Ok(());
+        }
+        let Source::Plain(bytes) = &self.source else {
+            while self.index < self.header.count {
+                let body = self.take_body()?;
+                let view = RecordView::parse(&body).map_err(|reason| self.malformed(reason))?;
+                look(&view);
+                self.passed(view.offset_delta)?;
+            }
+            return self.end();
         };
-        let (record, delta) = Record::parse(body, &self.header).map_err(|reason| self.malformed(reason))?;
+        let bytes = bytes.clone();
+        let mut rest = &bytes[..];
+        while self.index < self.header.count {
+            let length = varint::read_i32(rest);
+            let (length, used) = length.ok_or_else(|| self.malformed("bad length"))?;
+            let length = usize::try_from(length).map_err(|_| self.malformed("negative length"))?;
+            let body = rest[used..].split_at_checked(length);
+            let (body, after) = body.ok_or_else(|| self.malformed("cut off"))?;
+            let view = RecordView::parse(body).map_err(|reason| self.malformed(reason))?;
+            look(&view);
+            self.passed(view.offset_delta)?;
+            rest = after;
+        }
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.malformed("more bytes than records"))
+        }
+    }
+
+    /// A record of this offset was read.
+    fn passed(&mut self, delta: i32) -> Result<(), BatchError> {
         if delta <= self.last_delta || delta > self.header.last_offset_delta {
             return Err(self.malformed("offset out of order or beyond the batch"));
         }
         self.last_delta = delta;
         self.index += 1;
-        Ok(record)
+        Ok(())
     }
 
     fn malformed(&self, reason: &'static str) -> BatchError {

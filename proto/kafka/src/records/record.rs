@@ -33,7 +33,7 @@ pub struct Header {
 /// record with millions of empty headers takes no more memory than its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
-    /// Checked when it was made: `count` headers and nothing else.
+    /// Checked when it was read: `count` headers and nothing else.
     wire: Bytes,
     count: usize,
 }
@@ -62,17 +62,17 @@ impl Headers {
 
     /// In the order in which the producer added them.
     pub fn iter(&self) -> impl Iterator<Item = Header> + use<> {
-        let mut rest = self.wire.clone();
-        (0..self.count).map(move |_| take_header(&mut rest).expect("checked when made"))
-    }
-
-    /// Checks that `wire` holds exactly `count` headers.
-    fn from_wire(wire: Bytes, count: usize) -> Option<Self> {
-        let mut rest = wire.clone();
-        for _ in 0..count {
-            take_header(&mut rest)?;
-        }
-        rest.is_empty().then_some(Self { wire, count })
+        let wire = self.wire.clone();
+        let mut at = 0;
+        (0..self.count).map(move |_| {
+            let mut rest = &wire[at..];
+            let (key, value) = take_header(&mut rest).expect("checked when made");
+            at = wire.len() - rest.len();
+            Header {
+                key: wire.slice_ref(key),
+                value: value.map(|value| wire.slice_ref(value)),
+            }
+        })
     }
 }
 
@@ -92,26 +92,25 @@ impl<K: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(K, Option<V>)> for Headers {
     }
 }
 
-fn take_header(rest: &mut Bytes) -> Option<Header> {
+/// Takes a header from the front: its key and its value.
+fn take_header<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> {
     let key = take_bytes(rest)??;
     let value = take_bytes(rest)?;
-    Some(Header { key, value })
+    Some((key, value))
 }
 
 /// Takes a length-prefixed value: `None` if malformed, `Some(None)` for null. Any negative length is null, as in
 /// Kafka.
 #[expect(clippy::option_option, reason = "malformed and null are different")]
-fn take_bytes(rest: &mut Bytes) -> Option<Option<Bytes>> {
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let (length, used) = varint::read_i32(rest)?;
+    *rest = &rest[used..];
     let Ok(length) = usize::try_from(length) else {
-        let _ = rest.split_to(used);
         return Some(None);
     };
-    if length > rest.len() - used {
-        return None;
-    }
-    let _ = rest.split_to(used);
-    Some(Some(rest.split_to(length)))
+    let (value, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    Some(Some(value))
 }
 
 fn put_bytes(out: &mut impl BufMut, value: Option<&[u8]>) {
@@ -133,43 +132,71 @@ fn wire_len(length: usize) -> i64 {
     i64::try_from(length).expect("memory is smaller than 2^63 bytes")
 }
 
-impl Record {
+/// A record where it lies: read without taking hold of its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordView<'a> {
+    /// Its timestamp, relative to the batch's.
+    pub timestamp_delta: i64,
+    /// Its offset, relative to the batch's.
+    pub offset_delta: i32,
+    /// Key, or null.
+    pub key: Option<&'a [u8]>,
+    /// Value, or null.
+    pub value: Option<&'a [u8]>,
+    /// Its headers in wire form, and how many they are.
+    headers: (&'a [u8], usize),
+}
+
+impl<'a> RecordView<'a> {
     /// Reads a record from its bytes (without their length), which must hold nothing else.
-    pub(crate) fn parse(mut body: Bytes, header: &BatchHeader) -> Result<(Self, i32), &'static str> {
-        if body.is_empty() {
-            return Err("no attributes");
-        }
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, &'static str> {
         // Attributes of a record are not used by any version of Kafka.
-        let _ = body.split_to(1);
-        let (timestamp_delta, used) = varint::read_i64(&body).ok_or("bad timestamp delta")?;
-        let _ = body.split_to(used);
-        let (offset_delta, used) = varint::read_i32(&body).ok_or("bad offset delta")?;
-        let _ = body.split_to(used);
-        let key = take_bytes(&mut body).ok_or("bad key")?;
-        let value = take_bytes(&mut body).ok_or("bad value")?;
-        let (count, used) = varint::read_i32(&body).ok_or("bad header count")?;
-        let _ = body.split_to(used);
+        let (_, mut rest) = body.split_first().ok_or("no attributes")?;
+        let (timestamp_delta, used) = varint::read_i64(rest).ok_or("bad timestamp delta")?;
+        rest = &rest[used..];
+        let (offset_delta, used) = varint::read_i32(rest).ok_or("bad offset delta")?;
+        rest = &rest[used..];
+        let key = take_bytes(&mut rest).ok_or("bad key")?;
+        let value = take_bytes(&mut rest).ok_or("bad value")?;
+        let (count, used) = varint::read_i32(rest).ok_or("bad header count")?;
+        rest = &rest[used..];
         let count = usize::try_from(count).map_err(|_| "negative header count")?;
         // A header takes two bytes at least.
-        if count > body.len() / 2 {
+        if count > rest.len() / 2 {
             return Err("more headers than bytes for them");
         }
-        let headers = Headers::from_wire(body, count).ok_or("bad headers")?;
-        let timestamp = match header.timestamp_type() {
-            TimestampType::Create => header.base_timestamp.wrapping_add(timestamp_delta),
-            TimestampType::LogAppend => header.max_timestamp,
-        };
-        let offset = header.base_offset.wrapping_add(i64::from(offset_delta));
-        Ok((
-            Self {
-                offset,
-                timestamp,
-                key,
-                value,
-                headers,
-            },
+        let wire = rest;
+        for _ in 0..count {
+            take_header(&mut rest).ok_or("bad headers")?;
+        }
+        if !rest.is_empty() {
+            return Err("bad headers");
+        }
+        Ok(Self {
+            timestamp_delta,
             offset_delta,
-        ))
+            key,
+            value,
+            headers: (wire, count),
+        })
+    }
+
+    /// The record on its own; `body` is what it was read from.
+    pub(crate) fn to_record(self, body: &Bytes, header: &BatchHeader) -> Record {
+        let (wire, count) = self.headers;
+        Record {
+            offset: header.base_offset.wrapping_add(i64::from(self.offset_delta)),
+            timestamp: match header.timestamp_type() {
+                TimestampType::Create => header.base_timestamp.wrapping_add(self.timestamp_delta),
+                TimestampType::LogAppend => header.max_timestamp,
+            },
+            key: self.key.map(|key| body.slice_ref(key)),
+            value: self.value.map(|value| body.slice_ref(value)),
+            headers: Headers {
+                wire: body.slice_ref(wire),
+                count,
+            },
+        }
     }
 }
 
