@@ -6,6 +6,7 @@
 pub mod bucket;
 pub mod buffer;
 pub mod cache;
+pub mod check;
 pub mod directory;
 pub mod hedged;
 pub mod merged;

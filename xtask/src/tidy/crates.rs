@@ -27,7 +27,7 @@ enum Kind {
 }
 
 /// Pure → seams → services → programs. Services never know each other.
-const TABLE: [Place; 10] = [
+const TABLE: [Place; 11] = [
     Place {
         name: "esker-kafka",
         knows: &[],
@@ -71,6 +71,11 @@ const TABLE: [Place; 10] = [
     Place {
         name: "esker-sim",
         knows: EVERYTHING,
+        kind: Kind::Program,
+    },
+    Place {
+        name: "esker-proxy",
+        knows: &["esker-storage"],
         kind: Kind::Program,
     },
     Place {
