@@ -4,8 +4,8 @@
 //! Does not own: publication (`round`), where batches are cut into objects (`merge`).
 //!
 //! Invariants: LOG-3, CMP-1: every stored batch that still counts comes out exactly once, byte for byte but for base offset
-//! and leader epoch. A segment that cannot be read is not left out: the manifest names it as it is, so that exactly its
-//! offsets fail until somebody repairs it.
+//! and leader epoch. A segment is named by the manifest as it is when it is as good as a merged one, and when it cannot be
+//! read: then exactly its offsets fail until somebody repairs it.
 
 use std::collections::BTreeMap;
 
@@ -27,13 +27,13 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Chunk, Chunker, Commit, SourceBatch, SourceMarker, SourceSegment, commits};
+pub use plan::{Chunk, Chunker, Commit, SLICE_BYTES_GOOD, SourceBatch, SourceMarker, SourceSegment, commits};
 use read::{Piece, Read};
 
 /// Level of merged objects that come from fresh segments.
 const LEVEL_FRESH: u8 = 1;
-/// Level of fresh segments that stand in a manifest because they cannot be read.
-pub const LEVEL_UNREAD: u8 = 0;
+/// Level of fresh segments that stand in a manifest as they are.
+const LEVEL_AS_WRITTEN: u8 = 0;
 
 /// How often segments could not be read.
 pub type ReadFailures = BTreeMap<SegmentName, u32>;
@@ -119,12 +119,14 @@ async fn merge(
     writer: &mut RoundWriter<'_>,
     intake: &mut Intake,
 ) -> Result<(), RoundError> {
-    let Read { mut pieces, unread } = read::read(chunk, parts, failures, writer.objects()).await?;
+    let stays = |segment: &&SourceSegment| segment.is_good_enough(parts.policies, &parts.settings);
+    let (staying, wanted): (Vec<_>, Vec<_>) = chunk.segments.iter().partition(stays);
+    let Read { mut pieces, unread } = read::read(&wanted, parts, failures, writer.objects()).await?;
     intake.segments += chunk.segments.len();
-    let unread = unread.into_iter().flat_map(|segment| segment.as_slices());
-    let at_level_zero: Vec<NewSlice> = unread.collect();
-    if !at_level_zero.is_empty() {
-        intake.edit.add.entry(LEVEL_UNREAD).or_default().extend(at_level_zero);
+    let as_written = staying.into_iter().chain(unread);
+    let slices: Vec<NewSlice> = as_written.flat_map(SourceSegment::as_slices).collect();
+    if !slices.is_empty() {
+        intake.edit.add.entry(LEVEL_AS_WRITTEN).or_default().extend(slices);
     }
     pieces.extend(read::markers(&chunk.markers, parts.replica));
     pieces.sort_unstable_by_key(|piece| (piece.at, piece.batch.base));

@@ -67,6 +67,8 @@ pub struct MergeSettings {
     pub segments_min: usize,
     /// or when the oldest of them has waited so long since its checkpoint.
     pub age_max: Duration,
+    /// Fresh segments of this size whose slices are long are not written again: the manifest names them as they are.
+    pub stay_bytes_min: u64,
     /// Bytes of fresh segments that are held in memory at a time.
     pub chunk_bytes_max: u64,
     /// Bytes that one round reads, give or take one commit or object.
@@ -126,6 +128,7 @@ impl Default for MergeSettings {
         Self {
             segments_min: 64,
             age_max: Duration::from_secs(60),
+            stay_bytes_min: 2 << 20,
             chunk_bytes_max: 32 << 20,
             round_bytes_max: 256 << 20,
             object_bytes_max: 32 << 20,

@@ -14,6 +14,13 @@ use esker_segment::name::{ObjectName, SegmentName};
 use esker_segment::segment::SEGMENT_HEADER_BYTES;
 
 use crate::edit::NewSlice;
+use crate::seams::TopicPolicies;
+use crate::settings::MergeSettings;
+
+/// Slices as large as this are as good as larger ones: reading one costs as much as asking for it.
+pub const SLICE_BYTES_GOOD: u64 = 1 << 20;
+/// A segment of which more than this part is dead does not stay as it is.
+const DEAD_PARTS: u64 = 16;
 
 /// What one commit brought into partitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,6 +136,23 @@ impl SourceSegment {
     fn bytes(&self) -> u64 {
         let range = self.range();
         range.end - range.start
+    }
+
+    /// Whether merging would gain nothing: it is large, its slices are long, nearly all of it counts, and its topics may share
+    /// an object.
+    #[must_use]
+    pub fn is_good_enough(&self, policies: &dyn TopicPolicies, settings: &MergeSettings) -> bool {
+        let bytes = self.bytes();
+        if bytes < settings.stay_bytes_min {
+            return false;
+        }
+        let live: u64 = self.batches.iter().map(|batch| u64::from(batch.meta.bytes)).sum();
+        let runs = u64::try_from(self.as_slices().len()).unwrap_or(u64::MAX);
+        let mut topics = self.batches.iter().map(|batch| policies.policy(batch.at.topic));
+        let first = topics.next();
+        live >= bytes - bytes / DEAD_PARTS
+            && live / runs.max(1) >= SLICE_BYTES_GOOD
+            && first.is_some_and(|first| !first.compacts && topics.all(|policy| policy == first))
     }
 
     /// The segment as a manifest names it when it stays where it is: runs of batches that follow each other both in the

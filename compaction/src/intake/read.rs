@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use metrics::counter;
 
-use super::{Chunk, IntakeParts, ReadFailures, SourceMarker, SourceSegment};
+use super::{IntakeParts, ReadFailures, SourceMarker, SourceSegment};
 use crate::merge::marker::marker_batch;
 use crate::round::RoundError;
 
@@ -49,19 +49,18 @@ enum ReadError {
     Damaged { position: u64, why: FormatError },
 }
 
-/// Reads all segments of a chunk.
+/// Reads segments of a chunk.
 pub(super) async fn read<'a>(
-    chunk: &'a Chunk,
+    segments: &[&'a SourceSegment],
     parts: IntakeParts<'_>,
     failures: &mut ReadFailures,
     objects: &NamedObjects,
 ) -> Result<Read<'a>, RoundError> {
     let mut all = Read::default();
     // Boxed and collected: the compiler cannot see that a lazy stream of them is `Send`.
-    let reads: Vec<BoxFuture<'_, _>> = chunk
-        .segments
+    let reads: Vec<BoxFuture<'_, _>> = segments
         .iter()
-        .map(|segment| async move { (segment, read_segment(segment, objects).await) }.boxed())
+        .map(|&segment| async move { (segment, read_segment(segment, objects).await) }.boxed())
         .collect();
     let mut reads = futures::stream::iter(reads).buffer_unordered(parts.settings.requests_max.max(1));
     while let Some((segment, outcome)) = reads.next().await {

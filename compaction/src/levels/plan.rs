@@ -10,14 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use esker_segment::manifest::MergedObject;
 use esker_segment::name::ObjectName;
 
+use crate::intake::SLICE_BYTES_GOOD;
 use crate::seams::TopicPolicy;
 use crate::settings::MergeSettings;
 use crate::survey::{ObjectFacts, Survey};
 
 /// Objects with less than this part alive are rewritten.
 const LIVE_PARTS: u64 = 2;
-/// Slices as large as this are as good as larger ones: reading one costs as much as asking for it.
-const SLICE_BYTES_GOOD: u64 = 1 << 20;
 /// Batches of all inputs of a plan, in parts of the most that one object has.
 const INPUT_INDEXES: usize = 4;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use esker_compaction::seams::TopicPolicy;
 use esker_model::entry::{Entry, Trim};
 use esker_segment::id::{Offset, TopicId};
+use esker_segment::name::ObjectName;
 
 use crate::transactions;
 use crate::world::{Node, World, at, settle, small};
@@ -329,5 +330,42 @@ async fn nothing_is_collected_from_a_bucket_of_another_incarnation() {
     settle(&mut compaction).await;
     assert_eq!(world.count("segment"), 1, "not its own, so not its garbage");
     assert_eq!(world.count("state"), 0, "nothing is written there either");
+    world.verify(&node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_segment_of_long_slices_is_never_written_again() {
+    let mut world = World::new(7).await;
+    let node = world.node().await;
+    let (large, keyed) = (node.create("large", 2).await, node.create("keyed", 1).await);
+    let compacts = TopicPolicy {
+        compacts: true,
+        ..TopicPolicy::default()
+    };
+    world.set_policy(keyed, compacts);
+    let mut compaction = world.compaction(&node, small());
+    let mib = 1 << 20;
+    let long = |topic, partition| (at(topic, partition), 2, mib);
+    let stays = world.produce(&node, &[long(large, 0), long(large, 1)]).await;
+    let with_keyed = world.produce(&node, &[long(large, 0), long(keyed, 0)]).await;
+    let too_short = world.produce(&node, &[(at(large, 0), 1, mib / 2)]).await;
+    fill(&mut world, &node, &[large], 20).await;
+    settle(&mut compaction).await;
+    world.verify(&node).await;
+    let key = |name| world.objects.key(&ObjectName::Segment(name)).0;
+    let left = world.keys();
+    assert!(left.contains(&key(stays)), "a good segment is written again");
+    for name in [with_keyed, too_short] {
+        assert!(!left.contains(&key(name)), "{name:?} stays");
+    }
+    for partition in [0, 1] {
+        let trim = Trim {
+            partition: at(large, partition),
+            log_start: Offset(2),
+        };
+        node.access.commit(vec![Entry::Trim(trim)]).await.unwrap();
+    }
+    settle(&mut compaction).await;
+    assert!(!world.keys().contains(&key(stays)), "nothing of it counts any more");
     world.verify(&node).await;
 }
