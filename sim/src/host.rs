@@ -184,9 +184,13 @@ impl Host {
             // The store did not answer while the node started: it is started again.
             Ok(()) | Err(NodeError::Metadata(_) | NodeError::SetUp(_)) => false,
             Err(NodeError::Session(error)) => *error == SessionError::OtherIncarnation,
-            Err(NodeError::Follow(FollowEnd::OtherIncarnation | FollowEnd::WentBack { .. } | FollowEnd::Sink(_))) => {
-                true
-            }
+            Err(NodeError::Follow(
+                FollowEnd::OtherIncarnation
+                | FollowEnd::WentBack { .. }
+                | FollowEnd::RevisionWentBack { .. }
+                | FollowEnd::Diverged { .. }
+                | FollowEnd::Sink(_),
+            )) => true,
             Err(NodeError::Task(_) | NodeError::NotDrained) => true,
         };
         if never {

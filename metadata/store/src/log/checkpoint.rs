@@ -26,8 +26,12 @@ use crate::store::{Compare, KeyRange, KeyValue, MetadataError, Op, OpResult, Rev
 const TRUNCATE_MAX: usize = 100;
 /// Attempts of one transaction.
 const ATTEMPTS: u32 = 5;
-/// How much history of the store is kept, at least.
+/// How much history of the store is kept, unless it is too much.
 const HISTORY_KEPT: Duration = Duration::from_secs(5 * 60);
+/// Most bytes of removed records that are kept as history: with the live ones, it must fit well into the smallest etcd.
+const HISTORY_BYTES_MAX: u64 = 64 << 20;
+/// Removed bytes after which there is another sample.
+const SAMPLE_BYTES: u64 = 4 << 20;
 /// Samples of the revision, so that the one of five minutes ago is known.
 const SAMPLES_MAX: usize = 600;
 
@@ -165,7 +169,7 @@ pub enum Truncated {
     RootMoved,
 }
 
-/// How much history [`Truncation`] keeps.
+/// How much history [`Truncation`] keeps: for so long, but no more than 64 MiB of removed records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryKept(pub Duration);
 
@@ -180,7 +184,17 @@ impl Default for HistoryKept {
 pub struct Truncation {
     log: LogHandle,
     kept: HistoryKept,
-    samples: VecDeque<(Instant, Revision)>,
+    samples: VecDeque<Sample>,
+    /// Bytes of records that were removed so far.
+    removed_bytes: u64,
+}
+
+/// Where the store was when some records had been removed.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Instant,
+    revision: Revision,
+    removed_bytes: u64,
 }
 
 impl Truncation {
@@ -191,6 +205,7 @@ impl Truncation {
             log,
             kept,
             samples: VecDeque::new(),
+            removed_bytes: 0,
         }
     }
 
@@ -207,9 +222,11 @@ impl Truncation {
     #[must_use]
     pub fn is_compaction_due(&self) -> bool {
         let now = Instant::now();
-        self.samples
-            .front()
-            .is_some_and(|(at, _)| now.duration_since(*at) >= self.kept.0)
+        self.samples.front().is_some_and(|sample| self.may_go(sample, now))
+    }
+
+    fn may_go(&self, sample: &Sample, now: Instant) -> bool {
+        now.duration_since(sample.at) >= self.kept.0 || self.removed_bytes - sample.removed_bytes >= HISTORY_BYTES_MAX
     }
 
     /// Removes the records at or below the root, oldest first, at most 100 in one transaction.
@@ -242,6 +259,8 @@ impl Truncation {
             records += oldest.len();
             let last = oldest.last().map_or(LogIndex(0), |live| live.index);
             self.log.shared().live(|live| live.retain(|record| record.index > last));
+            let bytes: usize = oldest.iter().map(|record| record.bytes).sum();
+            self.removed_bytes += u64::try_from(bytes).expect("a length fits");
             self.sample(outcome.revision);
         }
     }
@@ -254,11 +273,8 @@ impl Truncation {
     pub async fn compact(&mut self) -> Result<(), MetadataError> {
         let now = Instant::now();
         let mut old = None;
-        while let Some((at, revision)) = self.samples.front() {
-            if now.duration_since(*at) < self.kept.0 {
-                break;
-            }
-            old = Some(*revision);
+        while let Some(sample) = self.samples.front().filter(|sample| self.may_go(sample, now)) {
+            old = Some(sample.revision);
             self.samples.pop_front();
         }
         match old {
@@ -280,12 +296,16 @@ impl Truncation {
     /// Remembers when a revision was reached, at most once a second.
     fn sample(&mut self, revision: Revision) {
         let now = Instant::now();
-        let fresh = self
-            .samples
-            .back()
-            .is_some_and(|(at, _)| now.duration_since(*at) < Duration::from_secs(1));
+        let fresh = self.samples.back().is_some_and(|last| {
+            now.duration_since(last.at) < Duration::from_secs(1)
+                && self.removed_bytes - last.removed_bytes < SAMPLE_BYTES
+        });
         if !fresh && self.samples.len() < SAMPLES_MAX {
-            self.samples.push_back((now, revision));
+            self.samples.push_back(Sample {
+                at: now,
+                revision,
+                removed_bytes: self.removed_bytes,
+            });
         }
     }
 }

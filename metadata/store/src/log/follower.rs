@@ -61,6 +61,20 @@ pub enum FollowEnd {
         /// Where the log ends now.
         head: LogIndex,
     },
+    /// The store is older than what was read from it already: it was restored from a backup.
+    #[error("metadata store went back from revision {} to {}", .seen.0, .found.0)]
+    RevisionWentBack {
+        /// What was read.
+        seen: Revision,
+        /// Where the store is now.
+        found: Revision,
+    },
+    /// The log holds another commit than the one that was applied: the store was restored from a backup and has gone on.
+    #[error("log has another commit at {index} than the one that was applied")]
+    Diverged {
+        /// Where.
+        index: LogIndex,
+    },
     /// The sink cannot go on, for example because an entry needs a newer version of the software.
     #[error("log cannot be applied: {0}")]
     Sink(SinkError),

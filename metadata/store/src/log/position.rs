@@ -61,6 +61,8 @@ pub(super) struct LiveRecord {
     pub(super) index: LogIndex,
     pub(super) session: SessionId,
     pub(super) number: CommitNumber,
+    /// How large its value is.
+    pub(super) bytes: usize,
 }
 
 /// What a follower shares with those who look at it.

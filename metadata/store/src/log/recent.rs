@@ -34,6 +34,12 @@ impl Recent {
         }
     }
 
+    /// Which commit stands at an index, if that is known.
+    pub(super) fn at(&self, index: LogIndex) -> Option<(SessionId, CommitNumber)> {
+        let behind = index.0.checked_sub(self.after.0 + 1)?;
+        self.commits.get(usize::try_from(behind).ok()?).copied()
+    }
+
     /// Where a commit stands, if it is among those after `after` and up to `through`; `Err` when they are not all known.
     pub(super) fn find(
         &self,
@@ -77,6 +83,15 @@ mod tests {
         assert_eq!(find(&recent, 2, 10, 12), Ok(None), "that was another session's");
         assert_eq!(find(&recent, 2, 9, 12), Err(NotKnown), "index 10 is not known");
         assert_eq!(find(&recent, 2, 10, 13), Err(NotKnown), "index 13 is not known");
+        let at = |index| {
+            recent
+                .at(LogIndex(index))
+                .map(|(session, number)| (session.0, number.0))
+        };
+        assert_eq!(
+            [at(9), at(10), at(11), at(12), at(13)],
+            [None, None, Some((1, 1)), Some((2, 2)), None]
+        );
     }
 
     #[test]

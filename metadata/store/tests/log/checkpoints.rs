@@ -216,3 +216,32 @@ async fn a_hole_in_the_log_is_never_skipped() {
     let waited = tokio::time::timeout(Duration::from_secs(60), following.log.position().reached(LogIndex(1))).await;
     assert!(waited.is_err(), "it stays behind rather than leaving something out");
 }
+
+#[tokio::test(start_paused = true)]
+async fn history_is_bounded_in_bytes_whatever_the_time() {
+    let world = World::calm().await;
+    let following = world.follow();
+    let mut truncation = Truncation::new(following.log.clone(), HistoryKept::default());
+    let (_session, committer) = world.committer().await;
+    let (mut seen, mut due) = (None, Vec::new());
+    // 160 MiB in far less than five minutes, 16 at a time.
+    for _ in 0..10 {
+        for _ in 0..64 {
+            run(&committer, commit(&"x".repeat(256 << 10))).await;
+        }
+        let root = publish(&world, &following, seen).await;
+        seen = Some(root.revision);
+        truncation.truncate(&root).await.unwrap();
+        due.push(truncation.is_compaction_due());
+        truncation.compact().await.unwrap();
+        assert!(!truncation.is_compaction_due());
+    }
+    assert_eq!(
+        due,
+        [[false; 4], [true; 4]]
+            .concat()
+            .into_iter()
+            .chain([true; 2])
+            .collect::<Vec<_>>()
+    );
+}

@@ -16,7 +16,7 @@ use esker_metadata::store::{
 use esker_segment::id::{LogIndex, TopicId};
 use futures::future::join_all;
 
-use crate::{World, commit, committed, run};
+use crate::{Scene, World, commit, committed, run};
 
 async fn change(world: &World, then: Vec<Op>) -> Revision {
     world.store.txn(Txn { then, ..Txn::default() }).await.unwrap().revision
@@ -151,7 +151,10 @@ async fn barriers_share_reads() {
         reads: AtomicU64::new(0),
     });
     let cluster = bootstrap(counting.clone(), 0).await.unwrap();
-    let world = World { cluster, ..world };
+    let world = World {
+        scene: Scene::new(cluster),
+        ..world
+    };
     let following = world.follow();
     following.catch_up().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -172,7 +175,10 @@ async fn an_idle_follower_reads_little() {
         reads: AtomicU64::new(0),
     });
     let cluster = bootstrap(counting.clone(), 0).await.unwrap();
-    let world = World { cluster, ..world };
+    let world = World {
+        scene: Scene::new(cluster),
+        ..world
+    };
     let following = world.follow();
     following.catch_up().await;
     let before = counting.reads.load(Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! The commit log over a store that fails in every way it may.
 //!
-//! Owns: the recording sink and the small cluster that all cases use.
+//! Owns: the small cluster that all cases use.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -9,199 +9,28 @@ mod checkpoints;
 mod commits;
 mod election;
 mod following;
+mod recorder;
 mod sessions;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::ops::Deref;
+use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use esker_metadata::keys::root::{ObjectRef, Root};
-use esker_metadata::keys::session::SessionInfo;
-use esker_metadata::keys::topic::Topic;
-use esker_metadata::log::{
-    AppliedCommit, Cluster, Commit, CommitResult, Committer, CommitterSettings, FollowEnd, Follower, FollowerSettings,
-    LogHandle, LogSink, Session, SinkError, bootstrap,
-};
+use esker_metadata::log::bootstrap;
 use esker_metadata::simulated::{Faults, SimulatedStore};
-use esker_metadata::store::{KeyValue, MetadataStore, Revision};
-use esker_segment::id::{CommitNumber, IncarnationNumber, LogIndex, SegmentNumber, SessionId};
-use esker_segment::name::{ObjectKind, ObjectName, SegmentName};
-use tokio::task::JoinHandle;
-
-const TTL: Duration = Duration::from_secs(5);
+use esker_metadata::store::MetadataStore;
+pub(crate) use recorder::{Entry, Following, Scene, TTL, commit, committed, run, text};
 
 /// A cluster in a simulated store.
 struct World {
     store: SimulatedStore,
-    cluster: Cluster,
-    checkpoints: Checkpoints,
+    scene: Scene,
 }
 
-/// Checkpoints by their log index: the entries up to there. The bucket, as it were.
-type Checkpoints = Arc<Mutex<BTreeMap<LogIndex, Vec<Entry>>>>;
+impl Deref for World {
+    type Target = Scene;
 
-/// A commit as a sink has seen it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    index: LogIndex,
-    session: SessionId,
-    number: CommitNumber,
-    record: Bytes,
-}
-
-/// Everything a sink was told.
-#[derive(Debug, Default)]
-struct Recorded {
-    /// The whole log, with what came from checkpoints.
-    entries: Vec<Entry>,
-    /// Indexes of checkpoints that were loaded.
-    loads: Vec<LogIndex>,
-    roots: Vec<LogIndex>,
-    topics: BTreeMap<String, Topic>,
-    sessions: BTreeMap<SessionId, SessionInfo>,
-    owners: BTreeMap<u16, (SessionId, Revision)>,
-    others: BTreeMap<Bytes, Bytes>,
-    /// Loads that fail before one succeeds.
-    loads_to_fail: u32,
-}
-
-/// A sink that remembers.
-#[derive(Clone, Debug)]
-struct Recorder {
-    recorded: Arc<Mutex<Recorded>>,
-    checkpoints: Checkpoints,
-}
-
-impl Recorder {
-    fn get(&self) -> MutexGuard<'_, Recorded> {
-        self.recorded.lock().unwrap()
-    }
-}
-
-#[async_trait]
-impl LogSink for Recorder {
-    async fn load_checkpoint(&mut self, root: Option<&Root>) -> Result<(), SinkError> {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        let mut recorded = self.get();
-        if recorded.loads_to_fail > 0 {
-            recorded.loads_to_fail -= 1;
-            return Err(SinkError("injected".to_owned()));
-        }
-        let index = root.map_or(LogIndex(0), |root| root.index);
-        let entries = match root {
-            Some(_) => self
-                .checkpoints
-                .lock()
-                .unwrap()
-                .get(&index)
-                .cloned()
-                .expect("a published checkpoint exists"),
-            None => Vec::new(),
-        };
-        assert!(
-            recorded.entries.len() <= entries.len(),
-            "a checkpoint never takes the fold back"
-        );
-        assert_eq!(
-            recorded.entries[..],
-            entries[..recorded.entries.len()],
-            "a checkpoint agrees with the log"
-        );
-        recorded.entries = entries;
-        recorded.loads.push(index);
-        Ok(())
-    }
-
-    fn apply(&mut self, commit: AppliedCommit) -> Result<(), SinkError> {
-        let AppliedCommit {
-            index,
-            session,
-            number,
-            record,
-            revision: _,
-        } = commit;
-        let mut recorded = self.get();
-        assert_eq!(
-            index.0,
-            recorded.entries.len() as u64 + 1,
-            "dense, in order, exactly once"
-        );
-        recorded.entries.push(Entry {
-            index,
-            session,
-            number,
-            record,
-        });
-        Ok(())
-    }
-
-    fn on_root(&mut self, root: &Root) {
-        let mut recorded = self.get();
-        assert!(
-            root.index.0 <= recorded.entries.len() as u64,
-            "a root is never ahead of the log"
-        );
-        recorded.roots.push(root.index);
-    }
-
-    fn on_topic(&mut self, name: &str, topic: Option<&Topic>) {
-        match topic {
-            Some(topic) => self.get().topics.insert(name.to_owned(), topic.clone()),
-            None => self.get().topics.remove(name),
-        };
-    }
-
-    fn on_session(&mut self, session: SessionId, info: Option<&SessionInfo>) {
-        match info {
-            Some(info) => self.get().sessions.insert(session, info.clone()),
-            None => self.get().sessions.remove(&session),
-        };
-    }
-
-    fn on_owner(&mut self, shard: u16, owner: Option<(SessionId, Revision)>) {
-        match owner {
-            Some(owner) => self.get().owners.insert(shard, owner),
-            None => self.get().owners.remove(&shard),
-        };
-    }
-
-    fn on_key(&mut self, key: &Bytes, kv: Option<&KeyValue>) {
-        match kv {
-            Some(kv) => self.get().others.insert(key.clone(), kv.value.clone()),
-            None => self.get().others.remove(key),
-        };
-    }
-}
-
-/// A running follower.
-struct Following {
-    recorder: Recorder,
-    log: LogHandle,
-    end: JoinHandle<FollowEnd>,
-}
-
-impl Following {
-    /// The records in log order, as text.
-    fn texts(&self) -> Vec<String> {
-        self.recorder
-            .get()
-            .entries
-            .iter()
-            .map(|entry| text(&entry.record))
-            .collect()
-    }
-
-    /// Waits until everything committed so far is applied.
-    async fn catch_up(&self) -> LogIndex {
-        self.log.barrier().await.unwrap()
-    }
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.end.abort();
+    fn deref(&self) -> &Scene {
+        &self.scene
     }
 }
 
@@ -213,100 +42,11 @@ impl World {
         store.set_faults(faults);
         Self {
             store,
-            cluster,
-            checkpoints: Checkpoints::default(),
+            scene: Scene::new(cluster),
         }
     }
 
     async fn calm() -> Self {
         Self::new(1, Faults::calm()).await
-    }
-
-    fn recorder(&self) -> Recorder {
-        Recorder {
-            recorded: Arc::default(),
-            checkpoints: self.checkpoints.clone(),
-        }
-    }
-
-    fn follow(&self) -> Following {
-        self.follow_with(self.recorder(), FollowerSettings::default())
-    }
-
-    fn follow_with(&self, recorder: Recorder, settings: FollowerSettings) -> Following {
-        let (follower, log) = Follower::new(self.cluster.clone(), Box::new(recorder.clone()), settings);
-        Following {
-            recorder,
-            log,
-            end: tokio::spawn(follower.run()),
-        }
-    }
-
-    /// Opens a session, however often it takes.
-    async fn session(&self) -> Session {
-        loop {
-            match Session::open(&self.cluster, |_| SessionInfo::default(), TTL).await {
-                Ok(session) => return session,
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
-    }
-
-    async fn committer(&self) -> (Session, Committer) {
-        let session = self.session().await;
-        let committer = Committer::start(&session, None, CommitterSettings::default());
-        (session, committer)
-    }
-
-    /// The root for a checkpoint of these entries, whose "objects" are written first.
-    fn checkpoint(&self, entries: &[Entry]) -> Root {
-        let index = entries.last().map_or(LogIndex(0), |entry| entry.index);
-        self.checkpoints.lock().unwrap().insert(index, entries.to_vec());
-        let name = SegmentName {
-            incarnation: IncarnationNumber(1),
-            session: SessionId(1),
-            number: SegmentNumber(index.0),
-            attempt: 0,
-        };
-        let name = ObjectName::Other {
-            kind: ObjectKind::State,
-            name,
-        };
-        Root {
-            index,
-            revision: Revision(0),
-            digest: u128::from(index.0),
-            state: ObjectRef {
-                name,
-                length_bytes: 1,
-                digest: 0,
-            },
-            indexes: Vec::new(),
-            manifest: None,
-            merged_through: LogIndex(0),
-        }
-    }
-}
-
-fn commit(record: &str) -> Commit {
-    Commit {
-        record: Bytes::copy_from_slice(record.as_bytes()),
-        ..Commit::default()
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Submits and waits for the result.
-async fn run(committer: &Committer, commit: Commit) -> CommitResult {
-    committer.submit(commit).await.unwrap().await
-}
-
-fn committed(number: u64, index: u64) -> CommitResult {
-    CommitResult::Committed {
-        number: CommitNumber(number),
-        index: Some(LogIndex(index)),
     }
 }

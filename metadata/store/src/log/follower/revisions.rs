@@ -151,9 +151,15 @@ impl Tracker {
     /// Takes in a listing. The log position moves over what the listing has of it.
     pub(super) async fn on_listing(&mut self, listing: Listing) -> Result<(), Trouble> {
         if listing.revision < self.seen {
-            return Err(Trouble::Retry("a read was older than the one before".to_owned()));
+            // Reads are linearizable, so this cannot be an old answer.
+            return Err(FollowEnd::RevisionWentBack {
+                seen: self.seen,
+                found: listing.revision,
+            }
+            .into());
         }
         if let Some(records) = &listing.records {
+            self.agrees(records)?;
             self.remember(records);
             let first = records
                 .first()
@@ -214,6 +220,20 @@ impl Tracker {
         self.shared.position.recent(|recent| recent.restart(index));
         self.position.set(Some(index));
         Ok(())
+    }
+
+    /// Whether the log still holds the very commits that were applied.
+    fn agrees(&self, records: &[AppliedCommit]) -> Result<(), FollowEnd> {
+        self.shared.position.recent(|recent| {
+            let differs = |commit: &&AppliedCommit| {
+                let applied = recent.at(commit.index);
+                applied.is_some_and(|applied| applied != (commit.session, commit.number))
+            };
+            match records.iter().find(differs) {
+                Some(commit) => Err(FollowEnd::Diverged { index: commit.index }),
+                None => Ok(()),
+            }
+        })
     }
 
     fn remember(&self, records: &[AppliedCommit]) {
@@ -328,6 +348,7 @@ fn live_record(commit: &AppliedCommit) -> LiveRecord {
         index: commit.index,
         session: commit.session,
         number: commit.number,
+        bytes: commit.record.len(),
     }
 }
 
