@@ -3,7 +3,7 @@
 //! Owns: `/livez`, `/readyz`, `/metrics`; what the gRPC port says for as long as there is no gRPC (`placeholder`).
 //! Does not own: when the process is ready (whoever holds the `Readiness`), the metrics themselves (`telemetry`).
 //!
-//! Invariants: at most `CONNECTIONS_MAX` connections; `/readyz` is 200 only between `ready` and `draining`.
+//! Invariants: at most `CONNECTIONS_MAX` connections; `/readyz` is 200 only between `ready` and `draining`, and while nothing is wrong.
 
 pub mod placeholder;
 mod readiness;
@@ -73,7 +73,10 @@ fn router(pages: Pages) -> Router {
 
 async fn readyz(State(pages): State<Pages>) -> Response {
     match pages.readiness.stage() {
-        Stage::Ready => "ready\n".into_response(),
+        Stage::Ready => match pages.readiness.troubles() {
+            none if none.is_empty() => "ready\n".into_response(),
+            troubles => (StatusCode::SERVICE_UNAVAILABLE, troubles).into_response(),
+        },
         stage @ (Stage::Starting { .. } | Stage::Draining) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("{stage}\n")).into_response()
         }

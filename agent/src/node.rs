@@ -47,6 +47,7 @@ use crate::kafka::listener::{self, ListenerLimits};
 use crate::membership::Membership;
 use crate::membership::identity::{Announcement, Identity};
 use crate::offset_queue::OffsetQueue;
+use crate::peers;
 use crate::produce::throttle::{Throttle, UnmergedBound};
 use crate::producer_ids::ProducerIds;
 use crate::replica_view::View;
@@ -356,6 +357,14 @@ impl Node {
         let (budget, stop) = (self.budget.clone(), self.stop_listening.clone());
         self.listeners
             .spawn(listener::run(listener, service, budget, limits, stop));
+    }
+
+    /// Answers other agents from now on, and asks them.
+    pub fn listen_to_peers(&mut self, listener: TcpListener) {
+        let stop = self.stop_listening.clone();
+        self.listeners.spawn(peers::listen(listener, stop.clone()));
+        self.listeners
+            .spawn(peers::watch(Arc::clone(&self.agent.members), stop));
     }
 
     /// Runs until `stop`, or until a part ends by itself; then drains.

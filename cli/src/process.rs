@@ -13,13 +13,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use esker_agent::agent::{Agent, Endpoint};
 use esker_agent::clock::SystemClock;
+use esker_agent::health::StoreHealth;
 use esker_agent::http::{self, Pages, Readiness};
 use esker_agent::membership::identity::Announcement;
 use esker_agent::node::{Node, NodeParts};
 use esker_agent::settings::Settings;
 use esker_agent::telemetry;
 use esker_compaction::service::Compaction;
+use esker_metadata::checkpoint::LiveSession;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +33,9 @@ use crate::stores::{Stores, random};
 
 /// How long what is under way may take to finish after the first signal.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the bucket still answers. Costs no request.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What a process serves, and how.
 #[derive(Debug)]
@@ -97,7 +103,9 @@ pub(crate) async fn run(
     let peer_at = listeners.peer.as_ref().map(TcpListener::local_addr).transpose()?;
     let readiness = Readiness::default();
     let mut parts = Parts::new(stop.clone());
-    serve_pages(&mut parts, listeners.http, listeners.grpc, &readiness)?;
+    let pages_stop = CancellationToken::new();
+    let mut pages = Parts::new(pages_stop.clone());
+    serve_pages(&mut pages, listeners.http, listeners.grpc, &readiness)?;
 
     readiness.starting("opening the stores");
     let Some(stores) = stop.run_until_cancelled(open).await.transpose()? else {
@@ -105,7 +113,7 @@ pub(crate) async fn run(
     };
     readiness.starting("reading the log");
     stores.claim().await?;
-    let closer = stores.closer();
+    let (closer, health) = (stores.closer(), stores.health.clone());
     let announcement = Announcement {
         node: serving.node,
         zone: serving.settings.process.zone.clone(),
@@ -135,6 +143,13 @@ pub(crate) async fn run(
         Ok(())
     });
     node.listen(listeners.kafka);
+    if let Some(peer) = listeners.peer {
+        node.listen_to_peers(peer);
+    }
+    pages.spawn(
+        "health",
+        watch_health(agent.log.sessions(), health, readiness.clone(), pages_stop.clone()),
+    );
     let node_stop = stop.clone();
     parts.spawn(
         "node",
@@ -148,13 +163,42 @@ pub(crate) async fn run(
         .write_all(line.as_bytes())
         .context("cannot write the ready line to stdout")?;
 
-    stop.cancelled().await;
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = pages_stop.cancelled() => stop.cancel(),
+    }
     readiness.draining();
     let drained = parts.finish().await;
+    // Until the end they say that the process drains.
+    pages_stop.cancel();
+    let drained = drained.and(pages.finish().await);
     if let Some(embedded) = closer {
         embedded.close().await;
     }
     drained
+}
+
+/// Says on `/readyz` what keeps this agent from acknowledging anything.
+async fn watch_health(
+    mut session: watch::Receiver<Option<LiveSession>>,
+    bucket: StoreHealth,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    while !stop.is_cancelled() {
+        let none = session.borrow_and_update().is_none();
+        let lost = "this agent has no session: the metadata store does not answer, or has ended it";
+        readiness.trouble("session", none.then(|| lost.to_owned()));
+        readiness.trouble("bucket", bucket.trouble());
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            _ = session.changed() => {}
+            () = tokio::time::sleep(HEALTH_INTERVAL) => {}
+        }
+    }
+    Ok(())
 }
 
 fn endpoint(address: HostPort) -> Endpoint {

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use esker_agent::health::{StoreHealth, WatchedStore};
 use esker_agent::settings::ProcessSettings;
 use esker_compaction::incarnation;
 use esker_metadata::embedded::{self, EmbeddedStore};
@@ -44,6 +45,8 @@ pub(crate) struct Stores {
     pub(crate) cluster: ClusterId,
     /// The bucket, with metrics and retries.
     pub(crate) objects: Arc<dyn ObjectStore>,
+    /// Whether the bucket answers.
+    pub(crate) health: StoreHealth,
     /// What has to be closed at the end.
     embedded: Option<EmbeddedStore>,
 }
@@ -72,7 +75,9 @@ impl Stores {
         embedded: Option<EmbeddedStore>,
     ) -> anyhow::Result<Self> {
         let seed = u64::try_from(random() & u128::from(u64::MAX)).expect("masked");
+        let health = StoreHealth::default();
         let metered: Arc<dyn ObjectStore> = Arc::new(Metered::new(objects));
+        let metered: Arc<dyn ObjectStore> = Arc::new(WatchedStore::new(metered, health.clone()));
         let objects = Arc::new(Retrying::new(metered, RetrySettings::default(), Random::new(seed)));
         let cluster = cluster_id(&*metadata).await?;
         let joined = bootstrap(metadata, random()).await.context("cannot join the cluster")?;
@@ -80,6 +85,7 @@ impl Stores {
             joined,
             cluster,
             objects,
+            health,
             embedded,
         })
     }

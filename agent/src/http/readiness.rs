@@ -1,10 +1,11 @@
 //! Whether this process wants traffic, and if not, why.
 //!
-//! Owns: the three stages and their order.
-//! Does not own: what has to be true for each (the start and the drain of the node).
+//! Owns: the three stages and their order; what is wrong meanwhile.
+//! Does not own: what has to be true for each (the start and the drain of the node), noticing what is wrong.
 //!
 //! Invariants: draining is final.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use tokio::sync::watch;
@@ -37,12 +38,14 @@ impl fmt::Display for Stage {
 #[derive(Clone, Debug)]
 pub struct Readiness {
     stage: watch::Sender<Stage>,
+    troubles: watch::Sender<BTreeMap<&'static str, String>>,
 }
 
 impl Default for Readiness {
     fn default() -> Self {
         Self {
             stage: watch::Sender::new(Stage::Starting { step: "starting" }),
+            troubles: watch::Sender::new(BTreeMap::new()),
         }
     }
 }
@@ -61,6 +64,24 @@ impl Readiness {
     /// The process is about to end.
     pub fn draining(&self) {
         self.advance(Stage::Draining);
+    }
+
+    /// Something is wrong, or (`None`) not any more.
+    pub fn trouble(&self, what: &'static str, why: Option<String>) {
+        self.troubles.send_if_modified(|troubles| match why {
+            Some(why) => troubles.insert(what, why.clone()) != Some(why),
+            None => troubles.remove(what).is_some(),
+        });
+    }
+
+    /// Everything that is wrong now, a line each; empty if nothing is.
+    #[must_use]
+    pub fn troubles(&self) -> String {
+        let troubles = self.troubles.borrow();
+        troubles
+            .iter()
+            .map(|(what, why)| format!("not ready: {what}: {why}\n"))
+            .collect()
     }
 
     /// Where it stands now.

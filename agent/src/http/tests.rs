@@ -51,6 +51,15 @@ async fn ready_only_between_start_and_drain() {
     served.readiness.ready();
     assert!(get(served.address, "/readyz").await.starts_with("HTTP/1.1 200 "));
 
+    served.readiness.trouble("bucket", Some("no answer in time".to_owned()));
+    let answer = get(served.address, "/readyz").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("not ready: bucket: no answer in time\n"),
+        "{answer}"
+    );
+    served.readiness.trouble("bucket", None);
+    assert!(get(served.address, "/readyz").await.starts_with("HTTP/1.1 200 "));
+
     served.readiness.draining();
     served.readiness.ready();
     let answer = get(served.address, "/readyz").await;

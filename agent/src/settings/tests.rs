@@ -50,6 +50,7 @@ fn another_value(key: &Key) -> String {
         (_, Ok(number)) if number > 1 => (number - 1).to_string(),
         (_, Ok(number)) => (number + 1).to_string(),
         ("true", _) => "false".to_owned(),
+        ("false", _) => "true".to_owned(),
         ("", _) if key.kind() == "address" => "h:1".to_owned(),
         ("", _) => "7".to_owned(),
         ("127.0.0.1:9092" | "127.0.0.1:9095" | "127.0.0.1:9096" | "127.0.0.1:9097", _) => "h:1".to_owned(),
