@@ -6,6 +6,9 @@
 use std::collections::VecDeque;
 
 use esker_segment::id::{CommitNumber, LogIndex, SessionId};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::follower::AppliedCommit;
 
 /// Commits that are remembered: what a checkpoint takes in at most, and as much again.
 const COMMITS_MAX: usize = 8_192;
@@ -15,7 +18,26 @@ const COMMITS_MAX: usize = 8_192;
 pub(super) struct Recent {
     /// The index before the oldest one.
     after: LogIndex,
-    commits: VecDeque<(SessionId, CommitNumber)>,
+    commits: VecDeque<Applied>,
+}
+
+/// A commit that was applied. A store that was restored from a backup may give the same session id and number to another
+/// commit, so what it said is part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Applied {
+    session: SessionId,
+    number: CommitNumber,
+    record: u64,
+}
+
+impl Applied {
+    pub(super) fn of(commit: &AppliedCommit) -> Self {
+        Self {
+            session: commit.session,
+            number: commit.number,
+            record: xxh3_64(&commit.record),
+        }
+    }
 }
 
 impl Recent {
@@ -26,8 +48,8 @@ impl Recent {
     }
 
     /// Remembers the commit that comes next.
-    pub(super) fn push(&mut self, session: SessionId, number: CommitNumber) {
-        self.commits.push_back((session, number));
+    pub(super) fn push(&mut self, commit: Applied) {
+        self.commits.push_back(commit);
         if self.commits.len() > COMMITS_MAX {
             self.commits.pop_front();
             self.after.0 += 1;
@@ -35,7 +57,7 @@ impl Recent {
     }
 
     /// Which commit stands at an index, if that is known.
-    pub(super) fn at(&self, index: LogIndex) -> Option<(SessionId, CommitNumber)> {
+    pub(super) fn at(&self, index: LogIndex) -> Option<Applied> {
         let behind = index.0.checked_sub(self.after.0 + 1)?;
         self.commits.get(usize::try_from(behind).ok()?).copied()
     }
@@ -53,7 +75,7 @@ impl Recent {
         }
         let found = (self.after.0 + 1..)
             .zip(&self.commits)
-            .find(|(_, commit)| **commit == (session, number));
+            .find(|(_, commit)| (commit.session, commit.number) == (session, number));
         Ok(found.map(|(index, _)| LogIndex(index)))
     }
 }
@@ -66,6 +88,14 @@ pub(super) struct NotKnown;
 mod tests {
     use super::*;
 
+    const fn applied(session: u64, number: u64) -> Applied {
+        Applied {
+            session: SessionId(session),
+            number: CommitNumber(number),
+            record: 7,
+        }
+    }
+
     fn find(recent: &Recent, number: u64, after: u64, through: u64) -> Result<Option<u64>, NotKnown> {
         let commit = (SessionId(1), CommitNumber(number));
         recent
@@ -77,28 +107,21 @@ mod tests {
     fn only_what_is_wholly_known_is_decided() {
         let mut recent = Recent::default();
         recent.restart(LogIndex(10));
-        recent.push(SessionId(1), CommitNumber(1));
-        recent.push(SessionId(2), CommitNumber(2));
+        recent.push(applied(1, 1));
+        recent.push(applied(2, 2));
         assert_eq!(find(&recent, 1, 10, 12), Ok(Some(11)));
         assert_eq!(find(&recent, 2, 10, 12), Ok(None), "that was another session's");
         assert_eq!(find(&recent, 2, 9, 12), Err(NotKnown), "index 10 is not known");
         assert_eq!(find(&recent, 2, 10, 13), Err(NotKnown), "index 13 is not known");
-        let at = |index| {
-            recent
-                .at(LogIndex(index))
-                .map(|(session, number)| (session.0, number.0))
-        };
-        assert_eq!(
-            [at(9), at(10), at(11), at(12), at(13)],
-            [None, None, Some((1, 1)), Some((2, 2)), None]
-        );
+        let at = [9, 10, 11, 12, 13].map(|index| recent.at(LogIndex(index)));
+        assert_eq!(at, [None, None, Some(applied(1, 1)), Some(applied(2, 2)), None]);
     }
 
     #[test]
     fn the_oldest_are_forgotten() {
         let mut recent = Recent::default();
         for number in 1..=8_193 {
-            recent.push(SessionId(1), CommitNumber(number));
+            recent.push(applied(1, number));
         }
         assert_eq!(find(&recent, 1, 0, 8_193), Err(NotKnown));
         assert_eq!(find(&recent, 2, 1, 8_193), Ok(Some(2)));

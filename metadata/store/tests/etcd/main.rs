@@ -12,7 +12,10 @@ mod concurrency;
 mod faults;
 #[path = "../conformance/leases.rs"]
 mod leases;
+mod log;
 mod pool;
+#[path = "../log/recorder.rs"]
+mod recorder;
 mod security;
 mod servers;
 #[path = "../conformance/subject.rs"]

@@ -178,6 +178,40 @@ impl Cluster {
         );
     }
 
+    /// Takes a backup of the whole key space.
+    pub(crate) fn back_up(&self) -> PathBuf {
+        let to = self.members[0].data.with_extension("backup");
+        self.ctl(&[0], &["snapshot", "save", to.to_str().unwrap()]);
+        to
+    }
+
+    /// Replaces what the only member holds by a backup. It must not run.
+    pub(crate) fn restore(&mut self, backup: &Path) {
+        let member = &mut self.members[0];
+        std::fs::remove_dir_all(&member.data).unwrap();
+        // 3.6 has a program of its own for it.
+        let program = match self.version {
+            Version::V3_4 => "etcdctl",
+            Version::V3_6 => "etcdutl",
+        };
+        let peer = format!("http://127.0.0.1:{}", member.peer_port);
+        let restored = Command::new(self.version.program(program))
+            .env("ETCDCTL_API", "3")
+            .args(["snapshot", "restore"])
+            .arg(backup)
+            .args(["--name", &member.name, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("{}={peer}", member.name)])
+            .args(["--initial-cluster-token", &self.token, "--data-dir"])
+            .arg(&member.data)
+            .output()
+            .unwrap();
+        assert!(
+            restored.status.success(),
+            "{}",
+            String::from_utf8_lossy(&restored.stderr)
+        );
+    }
+
     /// Which member leads.
     pub(crate) fn leader(&self) -> usize {
         let found = (0..self.members.len()).find(|at| {

@@ -18,6 +18,7 @@ use crate::keys::topic::Topic;
 use crate::keys::{head, incarnation, owner, record, root, session, topic};
 use crate::log::Cluster;
 use crate::log::position::{LiveRecord, Shared};
+use crate::log::recent::Applied;
 use crate::signal;
 use crate::store::{KeyValue, Revision, WatchEvent};
 
@@ -227,7 +228,7 @@ impl Tracker {
         self.shared.position.recent(|recent| {
             let differs = |commit: &&AppliedCommit| {
                 let applied = recent.at(commit.index);
-                applied.is_some_and(|applied| applied != (commit.session, commit.number))
+                applied.is_some_and(|applied| applied != Applied::of(commit))
             };
             match records.iter().find(differs) {
                 Some(commit) => Err(FollowEnd::Diverged { index: commit.index }),
@@ -286,11 +287,9 @@ impl Tracker {
     }
 
     fn apply(&mut self, commit: AppliedCommit) -> Result<(), FollowEnd> {
-        let AppliedCommit {
-            index, session, number, ..
-        } = commit;
+        let (index, applied) = (commit.index, Applied::of(&commit));
         self.sink.apply(commit).map_err(FollowEnd::Sink)?;
-        self.shared.position.recent(|recent| recent.push(session, number));
+        self.shared.position.recent(|recent| recent.push(applied));
         self.position.set(Some(index));
         metrics::gauge!("esker_fold_index").set(as_gauge(index));
         Ok(())
