@@ -25,6 +25,8 @@ const REBASES_MAX: u32 = 8;
 pub struct Pace {
     /// When commits above the root were first seen, and that root's index.
     behind: Option<(LogIndex, Instant)>,
+    /// The last commit that was seen, and when.
+    last: Option<(LogIndex, Instant)>,
 }
 
 impl Pace {
@@ -37,6 +39,13 @@ impl Pace {
         now: Instant,
         settings: &CheckpointSettings,
     ) -> bool {
+        let last = match self.last {
+            Some((seen, at)) if seen == index => at,
+            Some(_) | None => {
+                self.last = Some((index, now));
+                now
+            }
+        };
         if index <= root {
             self.behind = None;
             return false;
@@ -51,6 +60,7 @@ impl Pace {
         index.0 - root.0 >= settings.commits_max
             || segments >= settings.segments_max
             || now.duration_since(since) >= settings.interval
+            || now.duration_since(last) >= settings.idle
     }
 }
 
@@ -144,11 +154,15 @@ mod tests {
         };
         assert!(!due(7, 7, 100));
         assert!(!due(8, 7, 1_000), "waits for more to come");
-        assert!(!due(9, 7, 1_029));
-        assert!(due(9, 7, 1_030));
-        assert!(due(4_103, 7, 1_001));
+        for (index, seconds) in [(9, 1_009), (10, 1_018), (11, 1_027), (12, 1_029)] {
+            assert!(!due(index, 7, seconds));
+        }
+        assert!(due(12, 7, 1_030));
+        assert!(due(4_103, 7, 1_031));
         // Another checkpoint was published: time begins anew.
-        assert!(!due(12, 11, 1_031));
+        assert!(!due(4_110, 4_103, 1_032));
+        assert!(!due(4_110, 4_103, 1_041));
+        assert!(due(4_110, 4_103, 1_042), "nothing more comes");
     }
 
     #[tokio::test(start_paused = true)]

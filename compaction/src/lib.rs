@@ -20,6 +20,7 @@ pub mod levels;
 pub mod liveness;
 pub mod merge;
 pub mod process;
+pub mod recover;
 pub mod retention;
 pub mod round;
 pub mod seams;

@@ -56,6 +56,9 @@ pub struct CheckpointSettings {
     pub segments_max: u64,
     /// After so long, if there was a commit.
     pub interval: Duration,
+    /// When no other commit has come for so long: the last segments of an idle cluster have no successor whose header says
+    /// their order, and the bucket alone must be enough to recover them.
+    pub idle: Duration,
     /// How much history the coordination store keeps.
     pub history_kept: Duration,
 }
@@ -118,6 +121,7 @@ impl Default for CheckpointSettings {
             commits_max: 4_096,
             segments_max: 1_024,
             interval: Duration::from_secs(30),
+            idle: Duration::from_secs(10),
             history_kept: Duration::from_secs(300),
         }
     }

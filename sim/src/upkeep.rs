@@ -55,6 +55,7 @@ pub(crate) fn settings(dice: &mut Dice) -> Settings {
             requests_max: 4,
             page_slices_max: usize::try_from(dice.within(1..40)).expect("small"),
             read_attempts_max: 3,
+            stay_bytes_min: dice.within(300..6_000),
         },
         retention: RetentionSettings {
             interval: Duration::from_secs(1),

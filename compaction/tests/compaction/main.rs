@@ -9,6 +9,7 @@ mod fuse;
 mod kills;
 mod processes;
 mod races;
+mod recovery;
 mod space;
 mod transactions;
 mod world;

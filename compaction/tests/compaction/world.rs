@@ -549,7 +549,10 @@ impl Node {
             session: name.session,
             number,
         };
-        let segment = builder.finish(&header, &OrderList::default());
+        let order = OrderList {
+            commits: self.replica.take_order(),
+        };
+        let segment = builder.finish(&header, &order);
         let mut order: Vec<usize> = (0..batches.len()).collect();
         order.sort_by_key(|&pushed| segment.places[pushed].position);
         self.objects

@@ -6,6 +6,7 @@
 //! Invariants: LOG-1, LOG-2, LOG-5, IDM-1, TXN-1, TXN-2, RET-1.
 
 use esker_segment::id::{CommitNumber, IncarnationId, IncarnationNumber, LogIndex, SessionId, TopicPartition};
+use esker_segment::segment::SegmentSpan;
 
 use crate::digest::{Digest, DigestInput};
 use crate::entry::{CommitRecord, Entry, FIRST_LEVEL, FeatureLevel, Incarnation, Limits};
@@ -125,6 +126,7 @@ impl Fold {
         Ok(Applied {
             verdicts: vec![EntryVerdict::Rejected],
             advanced: Vec::new(),
+            segments: SegmentSpan::default(),
         })
     }
 
@@ -137,6 +139,7 @@ impl Fold {
         let mut applied = Applied {
             verdicts: Vec::with_capacity(record.entries.len()),
             advanced: Vec::new(),
+            segments: SegmentSpan::default(),
         };
         for (position, entry) in record.entries.iter().enumerate() {
             // What a commit brings belongs to one incarnation, so one can only begin it.
@@ -146,6 +149,11 @@ impl Fold {
             } else {
                 self.apply_entry(entry, &mut applied.advanced)
             };
+            if let Entry::Segment(segment) = entry
+                && segment.name.session == at.session
+            {
+                applied.segments.push(segment.name.number);
+            }
             digest.entry(entry, &verdict);
             applied.verdicts.push(verdict);
         }

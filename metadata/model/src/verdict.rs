@@ -6,6 +6,7 @@
 use esker_segment::id::{
     IncarnationNumber, LogIndex, Offset, ProducerEpoch, ProducerId, Sequence, TopicId, TopicPartition,
 };
+use esker_segment::segment::SegmentSpan;
 
 use crate::entry::TxnOutcome;
 
@@ -17,6 +18,8 @@ pub struct Applied {
     /// Partitions whose high watermark or last stable offset rose, in the order of the entries; one can stand here twice
     /// when several entries moved it.
     pub advanced: Vec<TopicPartition>,
+    /// Segments of the committing session that it brought.
+    pub segments: SegmentSpan,
 }
 
 /// What became of one entry.

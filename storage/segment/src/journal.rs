@@ -114,8 +114,8 @@ mod tests {
     //! Both read back.
 
     use super::{Incarnation, OrderJournal};
-    use crate::id::{CommitNumber, IncarnationId, IncarnationNumber, LogIndex, SessionId};
-    use crate::segment::{OrderList, Ordered};
+    use crate::id::{CommitNumber, IncarnationId, IncarnationNumber, LogIndex, SegmentNumber, SessionId};
+    use crate::segment::{OrderList, Ordered, SegmentSpan};
     use crate::wire::FormatError;
 
     #[test]
@@ -128,6 +128,10 @@ mod tests {
             session: SessionId(session),
             commit: CommitNumber(commit),
             index: LogIndex(index),
+            segments: SegmentSpan {
+                first: SegmentNumber(session),
+                count: 2,
+            },
         };
         let order = OrderList {
             commits: vec![commit(9, 4, 100), commit(7, 90, 101), commit(9, 5, 105)],

@@ -17,7 +17,7 @@ pub mod read;
 mod tests;
 
 pub use build::{MergedBuilder, MergedSegment, Segment, SegmentBuilder};
-pub use frame::{Footer, OrderList, Ordered, SegmentHeader};
+pub use frame::{Footer, OrderList, Ordered, SegmentHeader, SegmentSpan};
 pub use read::{SegmentIndex, SegmentTail, check_segment};
 
 use crate::index::BatchIndex;

@@ -99,6 +99,32 @@ pub struct Ordered {
     pub commit: CommitNumber,
     /// Where it stands in the log.
     pub index: LogIndex,
+    /// The segments of that session that it brought, which are numbered without a gap.
+    pub segments: SegmentSpan,
+}
+
+/// Consecutive segments of one session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentSpan {
+    /// The first; 0 when there are none.
+    pub first: SegmentNumber,
+    /// How many.
+    pub count: u32,
+}
+
+impl SegmentSpan {
+    /// Extends the span by a segment.
+    pub fn push(&mut self, number: SegmentNumber) {
+        if self.count == 0 {
+            self.first = number;
+        }
+        self.count += 1;
+    }
+
+    /// Their numbers.
+    pub fn numbers(self) -> impl Iterator<Item = SegmentNumber> {
+        (0..u64::from(self.count)).map(move |nth| SegmentNumber(self.first.0.wrapping_add(nth)))
+    }
 }
 
 /// The commits that the writer of a segment has folded since its segment before, ascending by log index. All segments
@@ -110,7 +136,7 @@ pub struct OrderList {
 }
 
 /// Fewest bytes of an entry of the list.
-const ORDERED_BYTES_MIN: usize = 3;
+const ORDERED_BYTES_MIN: usize = 4;
 
 impl OrderList {
     /// Appends the list, each entry relative to the one before.
@@ -125,6 +151,10 @@ impl OrderList {
             out.varint(commit.index.0 - last.index.0);
             out.zigzag(commit.session.0.wrapping_sub(last.session.0).cast_signed());
             out.zigzag(commit.commit.0.wrapping_sub(last.commit.0).cast_signed());
+            out.varint(u64::from(commit.segments.count));
+            if commit.segments.count > 0 {
+                out.varint(commit.segments.first.0);
+            }
             last = *commit;
         }
     }
@@ -146,7 +176,12 @@ impl OrderList {
                 })?),
                 session: SessionId(last.session.0.wrapping_add(input.zigzag()?.cast_unsigned())),
                 commit: CommitNumber(last.commit.0.wrapping_add(input.zigzag()?.cast_unsigned())),
+                segments: SegmentSpan::default(),
             };
+            last.segments.count = input.varint_u32("segments of a commit")?;
+            if last.segments.count > 0 {
+                last.segments.first = SegmentNumber(input.varint()?);
+            }
             commits.push(last);
         }
         Ok(Self { commits })

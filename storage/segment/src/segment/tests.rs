@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::build::COPY_BELOW_BYTES;
 use super::{
     MergedBuilder, OrderList, Ordered, SEGMENT_HEADER_BYTES, Segment, SegmentBuilder, SegmentHeader, SegmentIndex,
-    SegmentTail, check_segment,
+    SegmentSpan, SegmentTail, check_segment,
 };
 use crate::checksum::{check_batch, crc32c};
 use crate::id::{
@@ -27,13 +27,21 @@ fn header() -> SegmentHeader {
 }
 
 fn order() -> OrderList {
-    let commit = |session, commit, index| Ordered {
+    let commit = |session, commit, index, first, count| Ordered {
         session: SessionId(session),
         commit: CommitNumber(commit),
         index: LogIndex(index),
+        segments: SegmentSpan {
+            first: SegmentNumber(first),
+            count,
+        },
     };
     OrderList {
-        commits: vec![commit(31, 399, 7_000), commit(30, 12, 7_001), commit(31, 400, 7_004)],
+        commits: vec![
+            commit(31, 399, 7_000, 500, 1),
+            commit(30, 12, 7_001, 0, 0),
+            commit(31, 400, 7_004, 501, 2),
+        ],
     }
 }
 
@@ -112,12 +120,14 @@ proptest! {
 
     #[test]
     fn an_order_list_reads_back(
-        commits in prop::collection::vec((1..=u64::MAX / 64, any::<u64>(), any::<u64>()), 0..20)
+        commits in prop::collection::vec((1..=u64::MAX / 64, any::<u64>(), any::<u64>(), 0..3_u32), 0..20)
     ) {
         let mut index = 0;
-        let commits = commits.into_iter().map(|(step, session, commit)| {
+        let commits = commits.into_iter().map(|(step, session, commit, count)| {
             index += step;
-            Ordered { session: SessionId(session), commit: CommitNumber(commit), index: LogIndex(index) }
+            let first = SegmentNumber(if count == 0 { 0 } else { commit / 2 });
+            let segments = SegmentSpan { first, count };
+            Ordered { session: SessionId(session), commit: CommitNumber(commit), index: LogIndex(index), segments }
         });
         let list = OrderList { commits: commits.collect() };
         let mut out = crate::wire::Encoder::new();
@@ -210,16 +220,18 @@ fn the_frame_of_version_1_does_not_change() {
     assert_eq!(&object[..64], head);
     let index_position = 64 + 61;
     let index = &object[index_position..index_position + 27];
-    let order = [3, 0xd8, 0x36, 62, 0x9e, 6, 1, 1, 0x85, 6, 3, 2, 0x88, 6];
-    assert_eq!(&object[index_position + 27..index_position + 41], order);
+    let order = [
+        3, 0xd8, 0x36, 62, 0x9e, 6, 1, 0xf4, 3, 1, 1, 0x85, 6, 0, 3, 2, 0x88, 6, 2, 0xf5, 3,
+    ];
+    assert_eq!(&object[index_position + 27..index_position + 27 + order.len()], order);
     let mut footer = vec![
-        0x7d, 0, 0, 0, 0, 0, 0, 0, 27, 0, 0, 0, 14, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0,
+        0x7d, 0, 0, 0, 0, 0, 0, 0, 27, 0, 0, 0, 21, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0,
     ];
     footer.extend(crate::checksum::content_hash(index).to_le_bytes());
     footer.extend([1, 0, 0, 0]);
     footer.extend(crc32c(&[index, &order, &footer].concat()).to_le_bytes());
     footer.extend(b"ESKEREND");
-    assert_eq!(&object[index_position + 41..], footer);
+    assert_eq!(&object[index_position + 27 + order.len()..], footer);
 }
 
 #[test]

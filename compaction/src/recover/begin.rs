@@ -1,0 +1,282 @@
+//! The first moments of a new life: its checkpoint in the bucket, its keys in the coordination store.
+//!
+//! Owns: the order of writes: the bucket first, then the incarnation key, which stops all processes of the old life, then the
+//! root. Killed anywhere, it can be begun again.
+//! Does not own: what is recovered.
+
+use bytes::Bytes;
+use esker_metadata::keys::incarnation::{self, Incarnation};
+use esker_metadata::keys::root::{self, IndexRef, ObjectRef, Root};
+use esker_metadata::keys::topic::{self, Topic};
+use esker_metadata::keys::{commit, head, leader, owner, published, record, session, void};
+use esker_metadata::store::{Compare, KeyRange, KeyValue, MetadataStore, Op, OpResult, Revision, Txn};
+use esker_model::CommitPosition;
+use esker_model::entry::{CommitRecord, Entry};
+use esker_segment::checkpoint::{IndexObject, IndexedSegment};
+use esker_segment::container::Written;
+use esker_segment::id::{CommitNumber, IncarnationId, IncarnationNumber, LogIndex, SegmentNumber, SessionId};
+use esker_segment::journal;
+use esker_segment::name::{ObjectKind, ObjectName, SegmentName};
+use esker_storage::named::NamedObjects;
+use esker_storage::store::ObjectKey;
+
+use super::{RecoverError, Recovered};
+
+/// Batches of one index object.
+const INDEX_BATCHES_MAX: usize = 65_536;
+/// Keys that one transaction deletes or puts.
+const KEYS_MAX: usize = 100;
+
+/// What has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The new life.
+    pub incarnation: Incarnation,
+    /// Topics whose configs are not known any more: they have the defaults.
+    pub without_configs: Vec<String>,
+}
+
+/// Writes the first checkpoint of a new life and makes it the cluster's.
+///
+/// # Errors
+/// See [`RecoverError`]. Run recovery again: what was written is not referred to.
+pub async fn begin(
+    store: &dyn MetadataStore,
+    objects: &NamedObjects,
+    mut recovered: Recovered,
+    id: u128,
+    newest: IncarnationNumber,
+) -> Result<Begun, RecoverError> {
+    let old = get(store, incarnation::KEY).await?;
+    let known = old.as_ref().and_then(|kv| Incarnation::decode(&kv.value).ok());
+    let newest = known.map_or(newest, |known| known.number.max(newest));
+    let next = recovered.next(newest, id);
+    let beginning = Entry::Incarnation(esker_model::entry::Incarnation {
+        number: next.number,
+        id: IncarnationId(id),
+    });
+    let at = CommitPosition {
+        index: next.base,
+        session: SessionId(0),
+        number: CommitNumber(0),
+    };
+    recovered.fold.apply(
+        at,
+        &CommitRecord {
+            entries: vec![beginning],
+        },
+    );
+    let key = ObjectKey(objects.cluster.incarnation_key(next.number));
+    let claim = journal::Incarnation {
+        number: next.number,
+        id: IncarnationId(id),
+    };
+    objects.store.create(&key, claim.encode().chunks).await?;
+    let root = checkpoint(objects, &recovered, next).await?;
+    let began = take_over(store, old.as_ref(), next, &root).await?;
+    forget(store, began).await?;
+    let without_configs = topics(store, &recovered).await?;
+    Ok(Begun {
+        incarnation: next,
+        without_configs,
+    })
+}
+
+async fn get(store: &dyn MetadataStore, key: Bytes) -> Result<Option<KeyValue>, RecoverError> {
+    let snapshot = store.snapshot(vec![KeyRange::Key(key)]).await?;
+    Ok(snapshot.ranges.into_iter().flatten().next())
+}
+
+/// Writes state and index objects, and gives the root that names them.
+async fn checkpoint(objects: &NamedObjects, recovered: &Recovered, next: Incarnation) -> Result<Root, RecoverError> {
+    let through = recovered.manifest.map_or(LogIndex(0), |manifest| manifest.through);
+    let mut writer = Writer {
+        objects,
+        incarnation: next,
+        given: 0,
+    };
+    let mut indexes = Vec::new();
+    let mut object = IndexObject {
+        first: LogIndex(through.0 + 1),
+        ..IndexObject::default()
+    };
+    let mut batches = 0;
+    let mut ends = recovered
+        .txn_ends
+        .iter()
+        .filter(|end| end.log_index > through)
+        .peekable();
+    let segments = recovered.segments.iter().filter(|segment| segment.log_index > through);
+    for of_commit in chunks_by_commit(segments) {
+        let index = of_commit[0].log_index;
+        while let Some(end) = ends.next_if(|end| end.log_index <= index) {
+            object.txn_ends.push(end.clone());
+        }
+        for segment in of_commit {
+            batches += segment.index.batches();
+            object.segments.push(segment.clone());
+        }
+        if batches >= INDEX_BATCHES_MAX {
+            batches = 0;
+            object.last = index;
+            indexes.push(writer.index(std::mem::take(&mut object)).await?);
+            object.first = LogIndex(index.0 + 1);
+        }
+    }
+    object.txn_ends.extend(ends.cloned());
+    if !object.segments.is_empty() || !object.txn_ends.is_empty() {
+        object.last = next.base;
+        indexes.push(writer.index(object).await?);
+    }
+    let state = writer.put(ObjectKind::State, recovered.fold.encode_state()).await?;
+    Ok(Root {
+        index: next.base,
+        revision: Revision(0),
+        digest: u128::from(recovered.fold.digest().0),
+        state,
+        indexes,
+        manifest: recovered.manifest.map(|manifest| manifest.object),
+        merged_through: through,
+    })
+}
+
+/// Segments of one commit together.
+fn chunks_by_commit<'a>(segments: impl Iterator<Item = &'a IndexedSegment>) -> Vec<Vec<&'a IndexedSegment>> {
+    let mut chunks: Vec<Vec<&IndexedSegment>> = Vec::new();
+    for segment in segments {
+        match chunks.last_mut() {
+            Some(last) if last[0].log_index == segment.log_index => last.push(segment),
+            Some(_) | None => chunks.push(vec![segment]),
+        }
+    }
+    chunks
+}
+
+struct Writer<'a> {
+    objects: &'a NamedObjects,
+    incarnation: Incarnation,
+    given: u64,
+}
+
+impl Writer<'_> {
+    async fn index(&mut self, object: IndexObject) -> Result<IndexRef, RecoverError> {
+        let (first, last) = (object.first, object.last);
+        let object = self.put(ObjectKind::Index, object.encode()).await?;
+        Ok(IndexRef { first, last, object })
+    }
+
+    async fn put(&mut self, kind: ObjectKind, content: Written) -> Result<ObjectRef, RecoverError> {
+        self.given += 1;
+        // Session 0 never lives, so nobody else has these names.
+        let name = ObjectName::Other {
+            kind,
+            name: SegmentName {
+                incarnation: self.incarnation.number,
+                session: SessionId(0),
+                number: SegmentNumber(self.given),
+                attempt: u32::try_from(self.incarnation.id & u128::from(u32::MAX)).expect("masked"),
+            },
+        };
+        self.objects.create(&name, content.chunks).await?;
+        Ok(ObjectRef {
+            name,
+            length_bytes: content.length_bytes,
+            digest: content.digest,
+        })
+    }
+}
+
+/// From here on every compare of the old life fails, and whoever starts finds the new one complete. What is left of the old
+/// log lies below the root and is ignored.
+async fn take_over(
+    store: &dyn MetadataStore,
+    old: Option<&KeyValue>,
+    next: Incarnation,
+    root: &Root,
+) -> Result<Revision, RecoverError> {
+    let unmoved = match old {
+        Some(kv) => Compare::ModRevision(incarnation::KEY, kv.mod_revision),
+        None => Compare::Absent(incarnation::KEY),
+    };
+    let txn = Txn {
+        compares: vec![unmoved],
+        then: vec![
+            Op::put(incarnation::KEY, next.encode()),
+            Op::put(root::KEY, root.encode()),
+            Op::Delete(head::KEY),
+        ],
+        otherwise: vec![Op::Get(incarnation::KEY)],
+    };
+    let outcome = match store.txn(txn.clone()).await {
+        Ok(outcome) => outcome,
+        Err(_) => store.txn(txn).await?,
+    };
+    if outcome.succeeded {
+        return Ok(outcome.revision);
+    }
+    // An attempt whose answer was lost.
+    let found = outcome.results.into_iter().next().and_then(OpResult::into_get);
+    let ours = found.filter(|kv| kv.value == next.encode());
+    ours.map(|kv| kv.mod_revision).ok_or(RecoverError::Raced)
+}
+
+/// Deletes what belonged to the old life: sessions and what hung on them, the records of its log.
+async fn forget(store: &dyn MetadataStore, began: Revision) -> Result<(), RecoverError> {
+    let prefixes = [
+        session::PREFIX,
+        commit::PREFIX,
+        void::PREFIX,
+        published::PREFIX,
+        record::PREFIX,
+        owner::PREFIX,
+        leader::PREFIX,
+    ];
+    let ranges = prefixes.map(|prefix| KeyRange::Prefix(Bytes::from_static(prefix.as_bytes())));
+    let all = store.snapshot(ranges.into()).await?.ranges.into_iter().flatten();
+    let old: Vec<Bytes> = all.filter(|kv| kv.mod_revision < began).map(|kv| kv.key).collect();
+    for some in old.chunks(KEYS_MAX) {
+        let delete = Txn {
+            then: some.iter().cloned().map(Op::Delete).collect(),
+            ..Txn::default()
+        };
+        store.txn(delete).await?;
+    }
+    Ok(())
+}
+
+/// Makes the records of topics those of the fold. Says which had none.
+async fn topics(store: &dyn MetadataStore, recovered: &Recovered) -> Result<Vec<String>, RecoverError> {
+    let prefix = KeyRange::Prefix(Bytes::from_static(topic::PREFIX.as_bytes()));
+    let records = store.snapshot(vec![prefix]).await?.ranges.into_iter().flatten();
+    let mut ops = Vec::new();
+    let mut known = std::collections::BTreeSet::new();
+    for kv in records {
+        let name = topic::parse_key(&kv.key).unwrap_or_default().to_owned();
+        let id = Topic::decode(&kv.value).ok().map(|topic| topic.id);
+        match recovered.fold.topic_named(&name) {
+            Some(found) if id == Some(found.id) => drop(known.insert(name)),
+            _ => ops.push(Op::Delete(kv.key)),
+        }
+    }
+    let mut without = Vec::new();
+    for found in recovered.fold.topics().filter(|found| !known.contains(found.name)) {
+        let record = Topic {
+            id: found.id,
+            replication_factor: 1,
+            configs: Vec::new(),
+        };
+        let key = topic::key(found.name);
+        // A record of another topic of that name goes by being replaced.
+        ops.retain(|op| *op.key() != key);
+        ops.push(Op::put(key, record.encode()));
+        without.push(found.name.to_owned());
+    }
+    for some in ops.chunks(KEYS_MAX) {
+        let change = Txn {
+            then: some.to_vec(),
+            ..Txn::default()
+        };
+        store.txn(change).await?;
+    }
+    Ok(without)
+}

@@ -1,0 +1,263 @@
+//! What the bucket holds of a cluster: the newest complete checkpoint, and the segments.
+//!
+//! Owns: choosing among the checkpoints and manifests that lie there, published or not: each is a true cut of the log.
+//! Does not own: what comes after the checkpoint (`replay`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use esker_metadata::keys::root::ObjectRef;
+use esker_model::Fold;
+use esker_segment::checkpoint::IndexObject;
+use esker_segment::id::{IncarnationNumber, LogIndex, SessionId};
+use esker_segment::manifest::{ManifestPage, ManifestRoot};
+use esker_segment::name::{ClusterId, ObjectKind, ObjectName, SegmentName};
+use esker_storage::named::NamedObjects;
+use esker_storage::store::{ObjectKey, ObjectStore};
+
+use super::{Left, RecoverError};
+
+/// Keys of one listing.
+const PAGE: usize = 1_000;
+
+/// A manifest all of whose pages and objects are there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FoundManifest {
+    pub(super) object: ObjectRef,
+    pub(super) through: LogIndex,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Bucket {
+    /// The newest life that has left a checkpoint or a segment.
+    pub incarnation: IncarnationNumber,
+    /// The newest life that the bucket has heard of.
+    pub newest: IncarnationNumber,
+    /// The state of its newest checkpoint, without unmerged batches; an empty fold if there is none.
+    pub(super) fold: Fold,
+    pub(super) manifest: Option<FoundManifest>,
+    /// Index objects in log order.
+    pub(super) indexes: Vec<IndexObject>,
+    /// Segments of that life, with their lengths.
+    pub(super) segments: BTreeMap<SegmentName, u64>,
+    pub(super) damaged: Vec<Left>,
+}
+
+/// The clusters that a bucket holds something of.
+///
+/// # Errors
+/// The bucket cannot be listed.
+pub async fn clusters(store: &dyn ObjectStore) -> Result<BTreeSet<ClusterId>, RecoverError> {
+    let mut found = BTreeSet::new();
+    let mut after: Option<ObjectKey> = None;
+    loop {
+        let page = store.list("", after.as_ref(), PAGE).await?;
+        for meta in &page {
+            let cluster = meta.key.as_str().split('/').next().unwrap_or_default();
+            found.extend(cluster.parse::<ClusterId>().ok());
+        }
+        if page.len() < PAGE {
+            return Ok(found);
+        }
+        // Everything that this cluster has can be skipped: '0' comes after '/'.
+        let last = page.last().map(|meta| meta.key.as_str().to_owned()).unwrap_or_default();
+        let cluster = last.split('/').next().unwrap_or_default();
+        after = Some(ObjectKey(format!("{cluster}0")).max(ObjectKey(last.clone())));
+    }
+}
+
+/// Reads what is there.
+///
+/// # Errors
+/// `Nothing`, or the bucket does not answer. What is damaged is named.
+pub async fn gather(objects: &NamedObjects) -> Result<Bucket, RecoverError> {
+    let (mut all, newest) = list(objects).await?;
+    let part = |name: &ObjectName| match name {
+        ObjectName::Segment(name) | ObjectName::Other { name, .. } => *name,
+    };
+    let of = |name: &ObjectName| part(name).incarnation;
+    // A life that recovery has prepared, and in which no session has written anything, may never have begun: what it holds
+    // can be made again from the one before, which may have gone on.
+    let lived: BTreeSet<_> = all
+        .keys()
+        .filter(|name| part(name).session != SessionId(0))
+        .map(of)
+        .collect();
+    all.retain(|name, _| lived.contains(&of(name)));
+    let kind = |wanted: ObjectKind| {
+        all.iter()
+            .filter(move |(name, _)| matches!(name, ObjectName::Other { kind, .. } if *kind == wanted))
+            .map(|(name, bytes)| (*name, *bytes))
+    };
+    let mut damaged = Vec::new();
+    let fold = newest_state(objects, kind(ObjectKind::State).collect(), &mut damaged).await?;
+    let last_segment = all
+        .keys()
+        .filter(|name| matches!(name, ObjectName::Segment(_)))
+        .map(of)
+        .max();
+    let incarnation = last_segment
+        .into_iter()
+        .chain([fold.incarnation().0])
+        .max()
+        .unwrap_or(newest);
+    if incarnation == IncarnationNumber(0) {
+        return Err(RecoverError::Nothing);
+    }
+    let manifests = kind(ObjectKind::Manifest).collect();
+    let manifest = newest_manifest(objects, &all, manifests, fold.index(), &mut damaged).await?;
+    let through = manifest.map_or(LogIndex(0), |manifest| manifest.through);
+    let indexes = indexes(
+        objects,
+        kind(ObjectKind::Index).collect(),
+        (through, fold.index()),
+        &mut damaged,
+    )
+    .await?;
+    let segments = all.iter().filter_map(|(name, bytes)| match name {
+        ObjectName::Segment(name) if name.incarnation == incarnation => Some((*name, *bytes)),
+        ObjectName::Segment(_) | ObjectName::Other { .. } => None,
+    });
+    Ok(Bucket {
+        incarnation,
+        newest,
+        manifest,
+        indexes,
+        segments: segments.collect(),
+        damaged,
+        fold,
+    })
+}
+
+/// Every object of every life, with its length, and the highest incarnation number.
+async fn list(objects: &NamedObjects) -> Result<(BTreeMap<ObjectName, u64>, IncarnationNumber), RecoverError> {
+    let (mut all, mut newest) = (BTreeMap::new(), IncarnationNumber(0));
+    let (prefix, mut after): (_, Option<ObjectKey>) = (objects.cluster.prefix(), None);
+    loop {
+        let page = objects.store.list(&prefix, after.as_ref(), PAGE).await?;
+        let full = page.len() >= PAGE;
+        after = page.last().map(|meta| meta.key.clone()).or(after);
+        for meta in page {
+            let number = meta.key.as_str()[prefix.len()..].split('/').next().unwrap_or_default();
+            newest = newest.max(IncarnationNumber(number.parse().unwrap_or_default()));
+            if let Some(name) = ObjectName::parse(&objects.cluster, meta.key.as_str()) {
+                all.insert(name, meta.size_bytes);
+            }
+        }
+        if !full {
+            return Ok((all, newest));
+        }
+    }
+}
+
+async fn newest_state(
+    objects: &NamedObjects,
+    states: Vec<(ObjectName, u64)>,
+    damaged: &mut Vec<Left>,
+) -> Result<Fold, RecoverError> {
+    let mut newest = Fold::new();
+    for (name, bytes) in states {
+        let read = objects.read_whole(&name, bytes).await?;
+        match Fold::decode_state(&read) {
+            Ok(fold) if (fold.incarnation().0, fold.index()) > (newest.incarnation().0, newest.index()) => {
+                newest = fold;
+            }
+            Ok(_) => {}
+            Err(why) => damaged.push(Left::Damaged {
+                name,
+                why: why.to_string(),
+            }),
+        }
+    }
+    Ok(newest)
+}
+
+/// The manifest that has merged most, among those that nothing is missing of.
+async fn newest_manifest(
+    objects: &NamedObjects,
+    all: &BTreeMap<ObjectName, u64>,
+    manifests: Vec<(ObjectName, u64)>,
+    limit: LogIndex,
+    damaged: &mut Vec<Left>,
+) -> Result<Option<FoundManifest>, RecoverError> {
+    let mut found: Vec<(LogIndex, ObjectName, u64, ManifestRoot)> = Vec::new();
+    for (name, bytes) in manifests {
+        match ManifestRoot::decode(&objects.read_whole(&name, bytes).await?) {
+            Ok(root) if root.merged_through <= limit => found.push((root.merged_through, name, bytes, root)),
+            Ok(_) => {}
+            Err(why) => damaged.push(Left::Damaged {
+                name,
+                why: why.to_string(),
+            }),
+        }
+    }
+    found.sort_by_key(|(through, name, ..)| std::cmp::Reverse((*through, *name)));
+    for (through, name, length_bytes, root) in found {
+        if is_complete(objects, all, &root).await? {
+            let bytes = objects.read_whole(&name, length_bytes).await?;
+            let object = ObjectRef {
+                name,
+                length_bytes,
+                digest: digest_of(&bytes),
+            };
+            return Ok(Some(FoundManifest { object, through }));
+        }
+    }
+    Ok(None)
+}
+
+/// The digest stands before the eight bytes of the magic.
+fn digest_of(container: &[u8]) -> u128 {
+    let end = container.len().saturating_sub(8);
+    let bytes = container.get(end.saturating_sub(16)..end).unwrap_or_default();
+    bytes.try_into().map_or(0, u128::from_le_bytes)
+}
+
+async fn is_complete(
+    objects: &NamedObjects,
+    all: &BTreeMap<ObjectName, u64>,
+    root: &ManifestRoot,
+) -> Result<bool, RecoverError> {
+    for page in &root.pages {
+        if all.get(&page.name) != Some(&page.length_bytes) {
+            return Ok(false);
+        }
+        let bytes = objects.read_whole(&page.name, page.length_bytes).await?;
+        let Ok(page) = ManifestPage::decode(&bytes) else {
+            return Ok(false);
+        };
+        // A fresh segment stands in a manifest because it could not be read: it may be gone.
+        let is_there = |name: &ObjectName| matches!(name, ObjectName::Segment(_)) || all.contains_key(name);
+        if !page.objects.iter().all(|object| is_there(&object.name)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The index objects of a range of the log, each without what lies beyond.
+async fn indexes(
+    objects: &NamedObjects,
+    found: Vec<(ObjectName, u64)>,
+    (after, through): (LogIndex, LogIndex),
+    damaged: &mut Vec<Left>,
+) -> Result<Vec<IndexObject>, RecoverError> {
+    let mut indexes = Vec::new();
+    for (name, bytes) in found {
+        match IndexObject::decode(&objects.read_whole(&name, bytes).await?) {
+            Ok(mut index) if index.last > after && index.first <= through => {
+                let counts = |at: LogIndex| at > after && at <= through;
+                index.segments.retain(|segment| counts(segment.log_index));
+                index.txn_ends.retain(|end| counts(end.log_index));
+                indexes.push(index);
+            }
+            Ok(_) => {}
+            Err(why) => damaged.push(Left::Damaged {
+                name,
+                why: why.to_string(),
+            }),
+        }
+    }
+    indexes.sort_by_key(|index| (index.first, index.last));
+    Ok(indexes)
+}
