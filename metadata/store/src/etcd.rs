@@ -9,6 +9,7 @@
 mod calls;
 mod connection;
 mod fault;
+mod health;
 mod leases;
 mod settings;
 mod snapshot;
@@ -31,6 +32,7 @@ use connection::Connections;
 use leases::KeepAlives;
 use translate::Namespace;
 
+pub use health::MemberHealth;
 pub use settings::{EtcdSettings, EtcdTls, EtcdUser, Secret};
 
 /// A cluster's part of an etcd. Clones share its connections: have one a process.
@@ -49,14 +51,23 @@ struct Shared {
 }
 
 impl EtcdStore {
-    /// Connects, and makes sure that somebody answers. Needs a tokio runtime.
+    /// Connects, and makes sure that somebody answers. A little later, what is unsafe about the servers is logged. Needs a
+    /// tokio runtime.
     ///
     /// # Errors
     /// `Failed` when the settings are wrong, or no endpoint answers in time.
     pub async fn connect(settings: EtcdSettings) -> Result<Self, MetadataError> {
         let store = Self::lazy(settings)?;
         store.snapshot(Vec::new()).await?;
+        let shared = Arc::clone(&store.shared);
+        // Bounded by its time-outs; nobody waits for it.
+        tokio::spawn(async move { health::warn(shared.calls.connections().settings()).await });
         Ok(store)
+    }
+
+    /// What the members that can be reached say of themselves.
+    pub async fn examine(&self) -> Vec<MemberHealth> {
+        health::examine(self.shared.calls.connections().settings()).await
     }
 
     /// Connects when the first call needs it: for processes that start while etcd is away.

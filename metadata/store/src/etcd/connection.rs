@@ -125,7 +125,7 @@ fn pick(dice: &mut u64, len: usize) -> usize {
     usize::try_from((*dice >> 11) % len).expect("less than a length")
 }
 
-fn options(settings: &EtcdSettings) -> ConnectOptions {
+pub(super) fn options(settings: &EtcdSettings) -> ConnectOptions {
     let mut options = ConnectOptions::new()
         .with_connect_timeout(settings.connect_timeout)
         .with_keep_alive(settings.ping_interval, settings.ping_timeout)

@@ -10,6 +10,7 @@ mod cases;
 #[path = "../conformance/concurrency.rs"]
 mod concurrency;
 mod faults;
+mod health;
 #[path = "../conformance/leases.rs"]
 mod leases;
 mod log;
