@@ -6,6 +6,7 @@ Does not own: getting the servers (infra/parts/get), what clients do (tests/clie
 import hashlib
 import hmac
 import http.client
+import json
 import os
 import pathlib
 import re
@@ -42,6 +43,11 @@ def free_port(taken=set()):
     raise ClusterError("no free port between 20000 and 32000")
 
 
+def inherited():
+    """The environment without what is ours: to an agent an unknown ESKER_… variable is an error."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ESKER_") or name == "ESKER_LOG"}
+
+
 class Process:
     """One process with a log file. start() again after kill() or stop()."""
 
@@ -56,7 +62,7 @@ class Process:
         self.began = time.monotonic()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.prefix + self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=os.environ | self.environment, start_new_session=True)
+                                            env=inherited() | self.environment, start_new_session=True)
         return self
 
     @property
@@ -106,7 +112,7 @@ class Process:
 class Agent(Process):
     """An `esker agent`."""
 
-    kafka = http = cluster = node = None
+    kafka = http = cluster = node = user = None
 
     def start(self, timeout=START_SECONDS):
         begin = self.log.stat().st_size if self.log.exists() else 0
@@ -186,7 +192,9 @@ def create_bucket(port):
 class Cluster:
     """Everything below one work directory. etcd: how many members; zones: one agent for each."""
 
-    def __init__(self, work, binary, etcd=3, zones=("a", "b", "c"), compactor=True, settings=None, ports=None, etcd_binary="etcd-3.6"):
+    def __init__(self, work, binary, etcd=3, zones=("a", "b", "c"), compactor=True, settings=None, ports=None, etcd_binary="etcd-3.6",
+                 proxy=None, users=False):
+        """proxy: an esker-proxy that stands before the S3 server. users: each agent runs as a user of its own, so that nft can tell them apart."""
         self.work, self.binary = pathlib.Path(work), pathlib.Path(binary)
         self.settings = {"auto.create.topics.enable": "true"} | (settings or {})
         self.port = iter(ports).__next__ if ports else free_port
@@ -194,6 +202,7 @@ class Cluster:
         self.s3_port, self.store_port = self.port(), None
         self.zones, self.with_compactor, self.etcd_binary = list(zones), compactor, etcd_binary
         self.etcd, self.s3, self.agents, self.compactor = [], None, [], None
+        self.proxy_binary, self.proxy, self.users = proxy, None, users
 
     def start(self):
         self.work.mkdir(parents=True, exist_ok=True)
@@ -223,6 +232,55 @@ class Cluster:
         self.s3 = Process("minio", command, self.work / "minio.log", environment).spawn()
         wait_answer(self.s3_port, "/minio/health/ready", "minio")
         create_bucket(self.s3_port)
+        if self.proxy_binary:
+            self.store_port, self.admin_port = self.port(), self.port()
+            command = [self.proxy_binary, "--upstream", f"127.0.0.1:{self.s3_port}", "--listen", f"127.0.0.1:{self.store_port}",
+                       "--admin", f"127.0.0.1:{self.admin_port}"]
+            self.proxy = Process("proxy", command, self.work / "proxy.log").spawn()
+            wait_answer(self.admin_port, "/counts", "proxy")
+
+    def order(self, method, path, body=None):
+        """Tells the proxy something."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=5)
+        connection.request(method, path, body=None if body is None else json.dumps(body))
+        answer = connection.getresponse()
+        said = answer.read()
+        connection.close()
+        if answer.status // 100 != 2:
+            raise ClusterError(f"{method} {path}: {answer.status} {said[:200]!r}")
+        return json.loads(said) if said else None
+
+    def set_faults(self, rules):
+        self.order("PUT", "/faults", rules)
+
+    def fault_counts(self):
+        return self.order("GET", "/counts")
+
+    def etcd_status(self, client):
+        """What a member says of itself; None if it does not answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", client, timeout=2)
+        try:
+            connection.request("POST", "/v3/maintenance/status", body="{}")
+            return json.loads(connection.getresponse().read())
+        except (OSError, ValueError):
+            return None
+        finally:
+            connection.close()
+
+    def etcd_leader(self):
+        """The process of the member that leads."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            for process, (client, _) in zip(self.etcd, self.etcd_ports):
+                status = self.etcd_status(client) or {}
+                if status.get("leader") and status["leader"] == status["header"]["member_id"]:
+                    return process
+            time.sleep(0.1)
+        raise ClusterError("etcd has no leader")
+
+    def etcd_healthy(self):
+        """How many members know a leader."""
+        return sum(bool((self.etcd_status(client) or {}).get("leader")) for client, _ in self.etcd_ports)
 
     @property
     def etcd_flag(self):
@@ -241,7 +299,11 @@ class Cluster:
             command += ["--zone", zone]
         for key, value in self.settings.items():
             command += ["--set", f"{key}={value}"]
-        return Agent(f"agent-{number}", command, self.work / f"agent-{number}.log", self.environment)
+        agent = Agent(f"agent-{number}", command, self.work / f"agent-{number}.log", self.environment)
+        if self.users:
+            agent.user = 47_000 + number
+            agent.prefix = ["setpriv", f"--reuid={agent.user}", "--clear-groups"]
+        return agent
 
     def new_compactor(self):
         command = [self.binary, "compactor", "--etcd", self.etcd_flag, "--store", f"s3://{BUCKET}", "--http", f"127.0.0.1:{self.port()}"]
@@ -252,7 +314,7 @@ class Cluster:
         return ",".join(agent.kafka for agent in self.agents if agent.kafka)
 
     def processes(self):
-        return [p for p in [self.compactor, *self.agents, self.s3, *self.etcd] if p is not None]
+        return [p for p in [self.compactor, *self.agents, self.proxy, self.s3, *self.etcd] if p is not None]
 
     def panics(self):
         return [f"{p.name}: {line}" for p in self.processes() for line in p.panics()]

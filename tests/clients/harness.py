@@ -5,14 +5,23 @@ Owns: which cases exist, the life of the brokers they use. Does not own: the cli
 import dataclasses
 import pathlib
 import shutil
+import sys
 import time
 import uuid
 
 from esker import Broker, Running
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "infra" / "local"))
+from cluster import Cluster  # noqa: E402
+
+CLUSTER = "cluster"  # what a case needs beside the clients
 CACHE = ROOT / "target" / "clients"
 CASES = []
+
+
+# What `esker dev` sets and stock clients notice.
+DEV_LIKE = {"group.initial.rebalance.delay.ms": "0", "esker.flush.age": "50ms", "esker.flush.min.interval": "10ms"}
 
 
 class Failed(Exception):
@@ -24,13 +33,14 @@ class Case:
     name: str
     function: object
     own_broker: bool
+    needs: object = None
 
 
-def case(function=None, *, own_broker=False, name=None):
+def case(function=None, *, own_broker=False, name=None, needs=None):
     """Registers a case. own_broker: it starts, kills or looks into the process, so a foreign broker will not do."""
     def register(function):
         module = function.__module__.rsplit(".", 1)[-1]
-        CASES.append(Case(f"{module}/{name or function.__name__}", function, own_broker))
+        CASES.append(Case(f"{module}/{name or function.__name__}", function, own_broker, needs))
         return function
     return register if function is None else register(function)
 
@@ -67,6 +77,7 @@ class Context:
         self.work.mkdir(parents=True)
         self.notes = []
         self.brokers = []
+        self.clusters = []
         self._shared = shared
 
     def note(self, text):
@@ -84,6 +95,12 @@ class Context:
         self.brokers.append(broker)
         return broker.start()
 
+    def cluster(self, **options):
+        """Three agents on three members of etcd and MinIO, of this case's own, started."""
+        cluster = Cluster(self.work / f"cluster-{len(self.clusters)}", self.binary, **options)
+        self.clusters.append(cluster)
+        return cluster.start()
+
     def shared(self, **settings):
         """The broker that the cases of one module share (or the one given by --bootstrap)."""
         if self.bootstrap:
@@ -97,6 +114,9 @@ class Context:
             wrong += [f"panic: {line}" for line in broker.panics()]
             if broker.alive():
                 broker.kill()
+        for cluster in self.clusters:
+            wrong += [f"panic: {line}" for line in cluster.panics()]
+            cluster.kill()
         if not keep and not wrong:
             shutil.rmtree(self.work, ignore_errors=True)
         return wrong
@@ -105,8 +125,9 @@ class Context:
 class Shared:
     """The broker of the module that is running; a change of module or settings stops it."""
 
-    def __init__(self):
+    def __init__(self, clustered=False):
         self.module, self.settings, self.broker = None, None, None
+        self.clustered = clustered  # three agents instead of `esker dev`
         self.keep = False  # set when a case failed: its log may tell why
 
     def get(self, binary, settings):
@@ -116,7 +137,10 @@ class Shared:
             work = CACHE / "work" / f"{self.module}-shared"
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
-            broker = Broker(binary, work / "data", work / "broker.log", settings)
+            if self.clustered:
+                broker = Cluster(work, binary, settings=DEV_LIKE | settings)
+            else:
+                broker = Broker(binary, work / "data", work / "broker.log", settings)
             broker.start()
             self.broker, self.settings = broker, settings
         return self.broker
@@ -133,10 +157,10 @@ class Shared:
         broker, self.broker = self.broker, None
         wrong = []
         try:
-            broker.stop()
+            wrong += broker.stop() or []
         except Exception as error:  # reported by the runner as a failed case
             wrong.append(str(error))
         wrong += [f"panic: {line}" for line in broker.panics()]
         if not wrong and not self.keep:
-            shutil.rmtree(broker.log.parent, ignore_errors=True)
+            shutil.rmtree(CACHE / "work" / f"{self.module}-shared", ignore_errors=True)
         return wrong

@@ -77,12 +77,12 @@ class Client(threading.Thread):
 class Confluent(Client):
     """confluent-kafka: idempotent, or plain with one request in flight."""
 
-    def __init__(self, *args, idempotent, **config):
+    def __init__(self, *args, idempotent, ordered=True, **config):
         super().__init__(*args)
-        self.idempotent, self.config, self.count = idempotent, config, 0
+        self.idempotent, self.ordered, self.config, self.count = idempotent, ordered, config, 0
 
     def work(self):
-        self.recorder.event("producer", id=self.name, idempotent=self.idempotent, ordered=True)
+        self.recorder.event("producer", id=self.name, idempotent=self.idempotent, ordered=self.ordered)
         order = {} if self.idempotent else {"max_in_flight": 1}
         producer = stock.producer(self.bootstrap, enable_idempotence=self.idempotent, message_timeout_ms=GIVE_UP_MS,
                                   retries=2**31 - 1, retry_backoff_ms=50, retry_backoff_max_ms=200, reconnect_backoff_ms=20,

@@ -240,7 +240,7 @@ class Connection:
     """One blocking connection. call() sends a request and returns the Reader of the body of its response."""
 
     def __init__(self, bootstrap, timeout=15.0, source=None):
-        host, port = bootstrap.rsplit(":", 1)
+        host, port = bootstrap.split(",")[0].rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout, source_address=(source, 0) if source else None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.correlation = 0
