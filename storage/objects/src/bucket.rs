@@ -209,9 +209,9 @@ impl Bucket {
     fn write_error(&self, key: &ObjectKey, error: &Error) -> StoreError {
         self.notice_expiry(error);
         if certainly_failed(error) {
-            StoreError::failed(key, error)
+            StoreError::failed(key, brief(error))
         } else {
-            StoreError::unknown(key, error)
+            StoreError::unknown(key, brief(error))
         }
     }
 
@@ -221,7 +221,7 @@ impl Bucket {
         if matches!(error, Error::NotFound { .. }) && !error.to_string().contains("NoSuchBucket") {
             StoreError::NotFound(key.clone())
         } else {
-            StoreError::failed(key, error)
+            StoreError::failed(key, brief(error))
         }
     }
 
@@ -330,6 +330,26 @@ fn path(key: &ObjectKey) -> Result<Path, StoreError> {
     Path::parse(&key.0).map_err(|error| StoreError::failed(key, error))
 }
 
+/// What the store said, on one line: stores answer with a page of XML.
+fn brief(error: &Error) -> String {
+    let text = error.to_string();
+    let between = |tag: &str| {
+        let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+        Some(rest.split_once("</")?.0)
+    };
+    let Some(code) = between("Code") else {
+        return text;
+    };
+    let status = text
+        .split_once("status code: ")
+        .and_then(|(_, rest)| rest.get(..3))
+        .unwrap_or("error");
+    match between("Message") {
+        Some(message) => format!("{status} {code}: {message}"),
+        None => format!("{status} {code}"),
+    }
+}
+
 /// Whether the store certainly did nothing. An answer with a status of 500 and more proves nothing: a proxy may have given
 /// it, after the store did what it was told.
 fn certainly_failed(error: &Error) -> bool {
@@ -395,7 +415,10 @@ impl ObjectStore for Bucket {
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> Result<Vec<ObjectMeta>, StoreError> {
         let asked = ObjectKey(prefix.to_owned());
-        let failed = |error: Error| StoreError::failed(&asked, error);
+        let failed = |error: Error| {
+            self.notice_expiry(&error);
+            StoreError::failed(&asked, brief(&error))
+        };
         // The crate's prefixes are whole directories; the rest of ours is compared here.
         let directory = match prefix.rsplit_once('/') {
             Some((directory, _)) => Some(path(&ObjectKey(directory.to_owned()))?),

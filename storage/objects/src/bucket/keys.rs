@@ -14,6 +14,9 @@ use tracing::warn;
 
 use super::settings::{AccessKey, WallClock};
 
+#[cfg(test)]
+mod tests;
+
 /// A new key is fetched when the old one has so long to live.
 const REFRESH_BEFORE: Duration = Duration::from_secs(300);
 /// A key is not used any more when it has less than this to live.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::settings::{AccessKey, Secret};
-use super::{BucketSettings, BucketUrl, OpenError, open};
+use super::{BucketSettings, BucketUrl, OpenError, brief, open};
 use crate::store::{ObjectKey, ObjectStore, StoreError};
 
 fn settings() -> BucketSettings {
@@ -78,4 +78,20 @@ async fn local_stores_need_no_credentials() {
             .unwrap();
         assert_eq!(store.read(&ObjectKey("a".to_owned()), 0..1).await.unwrap(), "b");
     }
+}
+
+#[test]
+fn a_page_of_xml_becomes_one_line() {
+    let generic = |text: &str| super::Error::Generic {
+        store: "S3",
+        source: text.into(),
+    };
+    let page = "Error performing PUT http://h/b/k in 1ms - Server returned non-2xx status code: 403 Forbidden: <?xml?>\n\
+        <Error><Code>SignatureDoesNotMatch</Code><Message>Check your key.</Message><HostId>32080f</HostId></Error>";
+    assert_eq!(brief(&generic(page)), "403 SignatureDoesNotMatch: Check your key.");
+    assert_eq!(brief(&generic("a <Code>SlowDown</Code>")), "error SlowDown");
+    assert_eq!(
+        brief(&generic("connection refused")),
+        "Generic S3 error: connection refused"
+    );
 }

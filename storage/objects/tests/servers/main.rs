@@ -7,8 +7,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use esker_storage::bucket::clock::StoreClock;
 use esker_storage::bucket::settings::{AccessKey, Secret};
 use esker_storage::bucket::{BucketSettings, open};
+use esker_storage::check::{CheckSettings, Verdict, check};
 
 use self::cases::{Subject, conformance};
 
@@ -41,6 +43,31 @@ async fn server(server: &str) -> Subject {
 conformance! {
     minio: crate::server("ESKER_TEST_MINIO").await;
     seaweedfs: crate::server("ESKER_TEST_SEAWEEDFS").await;
+}
+
+/// What `esker check-store` says of it.
+async fn has_every_property(server: &str) {
+    let clock = StoreClock::default();
+    let settings = BucketSettings {
+        store_clock: clock.clone(),
+        ..settings(server)
+    };
+    let store = open(&"s3://esker/checked".parse().unwrap(), settings).await.unwrap();
+    let name = format!("{}-{server}", std::process::id());
+    for finding in check(&*store, &clock, &CheckSettings::new(name, 1)).await {
+        assert!(matches!(finding.verdict, Verdict::Holds(_)), "{finding:?}");
+        println!("{server}: {finding:?}");
+    }
+}
+
+#[tokio::test]
+async fn minio_has_every_property() {
+    has_every_property("ESKER_TEST_MINIO").await;
+}
+
+#[tokio::test]
+async fn seaweedfs_has_every_property() {
+    has_every_property("ESKER_TEST_SEAWEEDFS").await;
 }
 
 mod order {

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod check;
 mod outcomes;
 mod retries;
 mod storm;
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use esker_proxy::Proxy;
+use esker_storage::bucket::clock::StoreClock;
 use esker_storage::bucket::settings::{AccessKey, Secret};
 use esker_storage::bucket::{BucketSettings, open};
 use esker_storage::hedged::{HedgeSettings, Hedged};
@@ -44,10 +46,11 @@ fn said(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this through infra/with-s3"))
 }
 
-async fn bucket(endpoint: String) -> Arc<dyn ObjectStore> {
+async fn bucket(endpoint: String, clock: StoreClock) -> Arc<dyn ObjectStore> {
     #[expect(clippy::disallowed_methods, reason = "a real server has a real clock")]
     let mut settings = BucketSettings::new(Arc::new(SystemTime::now));
     settings.endpoint = Some(endpoint);
+    settings.store_clock = clock;
     settings.region = Some("us-east-1".to_owned());
     settings.access_key = Some(AccessKey {
         id: said("ESKER_TEST_KEY"),
@@ -61,7 +64,7 @@ async fn bucket(endpoint: String) -> Arc<dyn ObjectStore> {
 
 /// The bucket without the proxy: what is really there.
 async fn direct() -> Arc<dyn ObjectStore> {
-    bucket(said("ESKER_TEST_MINIO")).await
+    bucket(said("ESKER_TEST_MINIO"), StoreClock::default()).await
 }
 
 fn impatient() -> RetrySettings {
@@ -75,12 +78,16 @@ fn impatient() -> RetrySettings {
 }
 
 async fn behind(seed: u64, retries: RetrySettings) -> Behind {
+    behind_with_clock(seed, retries, StoreClock::default()).await
+}
+
+async fn behind_with_clock(seed: u64, retries: RetrySettings, clock: StoreClock) -> Behind {
     let server = said("ESKER_TEST_MINIO");
     let server = server.strip_prefix("http://").unwrap();
     let proxy = Proxy::start("127.0.0.1:0".parse().unwrap(), server, seed)
         .await
         .unwrap();
-    let bare = bucket(format!("http://{}", proxy.address())).await;
+    let bare = bucket(format!("http://{}", proxy.address()), clock).await;
     let metered = Arc::new(Metered::new(Arc::clone(&bare)));
     let hedged = Arc::new(Hedged::new(metered, HedgeSettings::default()));
     let stack = Arc::new(Retrying::new(hedged, retries, Random::new(seed)));
