@@ -24,7 +24,8 @@ pub(crate) fn run(options: AgentOptions) -> anyhow::Result<()> {
         std::fs::create_dir_all(&settings.cache_dir)
             .with_context(|| format!("cannot use --cache-dir {}", settings.cache_dir))?;
     }
-    let open = async move { stores::open_shared(&settings).await };
+    let hedge_percent = options.serving.settings.flush.hedge_percent;
+    let open = async move { stores::open_shared(&settings, hedge_percent).await };
     process::block_on(process::run(options.serving, open, |agent| {
         compactor::beside(agent, Scope::Checkpoints)
     }))

@@ -13,6 +13,7 @@ use esker_agent::settings::{Assignment, Origin, Profile, Settings};
 use crate::UsageError;
 use crate::address::HostPort;
 use crate::agent::AgentOptions;
+use crate::check_store::CheckStoreArgs;
 use crate::compactor::CompactorArgs;
 use crate::config::{self, Said};
 use crate::dev::DevOptions;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Compactor(CompactorArgs),
     /// Verify every committed offset of a node that is not running
     CheckData(CheckDataArgs),
+    /// Find out whether a bucket does what Esker needs
+    CheckStore(CheckStoreArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete in

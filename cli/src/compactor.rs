@@ -115,7 +115,7 @@ async fn serve(options: CompactorOptions) -> anyhow::Result<()> {
     let settings = Arc::new(options.settings);
     let process = settings.process.clone();
     let Some(stores) = stop
-        .run_until_cancelled(stores::open_shared(&process))
+        .run_until_cancelled(stores::open_shared(&process, settings.flush.hedge_percent))
         .await
         .transpose()?
     else {

@@ -7,6 +7,7 @@ mod address;
 mod agent;
 mod args;
 mod check_data;
+mod check_store;
 mod compactor;
 mod config;
 mod data_dir;
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             compactor::run(options)
         }
         Command::CheckData(args) => check_data::run(&args.data_dir),
+        Command::CheckStore(args) => check_store::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "esker", &mut script);

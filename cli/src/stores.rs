@@ -22,6 +22,7 @@ use esker_segment::id::TopicId;
 use esker_segment::name::ClusterId;
 use esker_storage::bucket::{self, BucketSettings, BucketUrl};
 use esker_storage::directory::{Directory, Durability};
+use esker_storage::hedged::{HedgeSettings, Hedged};
 use esker_storage::metered::Metered;
 use esker_storage::named::NamedObjects;
 use esker_storage::random::Random;
@@ -73,10 +74,12 @@ impl Stores {
         metadata: Arc<dyn MetadataStore>,
         objects: Arc<dyn ObjectStore>,
         embedded: Option<EmbeddedStore>,
+        hedges: HedgeSettings,
     ) -> anyhow::Result<Self> {
         let seed = u64::try_from(random() & u128::from(u64::MAX)).expect("masked");
         let health = StoreHealth::default();
-        let metered: Arc<dyn ObjectStore> = Arc::new(Metered::new(objects));
+        let metered = Arc::new(Metered::new(objects));
+        let metered: Arc<dyn ObjectStore> = Arc::new(Hedged::new(metered, hedges));
         let metered: Arc<dyn ObjectStore> = Arc::new(WatchedStore::new(metered, health.clone()));
         let objects = Arc::new(Retrying::new(metered, RetrySettings::default(), Random::new(seed)));
         let cluster = cluster_id(&*metadata).await?;
@@ -106,11 +109,11 @@ pub(crate) async fn open_directory(dir: &Path, fsync: bool) -> anyhow::Result<St
         Durability::PageCache
     };
     let objects = Directory::open(dir.join(OBJECTS), durability).context("cannot open the object directory")?;
-    Stores::of(Arc::new(metadata.clone()), Arc::new(objects), Some(metadata)).await
+    Stores::of(Arc::new(metadata.clone()), Arc::new(objects), Some(metadata), HedgeSettings::with_budget(0)).await
 }
 
 /// Opens the stores that the agents of a cluster share.
-pub(crate) async fn open_shared(settings: &ProcessSettings) -> anyhow::Result<Stores> {
+pub(crate) async fn open_shared(settings: &ProcessSettings, hedge_percent: u32) -> anyhow::Result<Stores> {
     let store: BucketUrl = required("esker.store", "--store", &settings.store)?
         .parse()
         .map_err(|error| UsageError(format!("--store {}: {error}", settings.store)))?;
@@ -122,7 +125,7 @@ pub(crate) async fn open_shared(settings: &ProcessSettings) -> anyhow::Result<St
     let objects = bucket::open(&store, BucketSettings::new(wall_clock))
         .await
         .with_context(|| format!("cannot open the bucket {}", settings.store))?;
-    Stores::of(Arc::new(metadata), objects, None).await
+    Stores::of(Arc::new(metadata), objects, None, HedgeSettings::with_budget(hedge_percent)).await
 }
 
 fn required<'a>(key: &str, flag: &str, value: &'a str) -> Result<&'a str, UsageError> {
