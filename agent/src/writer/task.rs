@@ -67,6 +67,8 @@ pub struct Writer {
     uploads: JoinSet<(SegmentNumber, Uploaded)>,
     commits: FuturesOrdered<BoxFuture<'static, (Vec<Item>, GroupOutcome)>>,
     upload_handles: VecDeque<AbortHandle>,
+    /// The session was lost, and everybody knows.
+    told_lost: bool,
     /// The session was lost; these were certainly not committed and go first into the next one.
     orphans: Option<Vec<Item>>,
 }
@@ -110,6 +112,7 @@ impl Writer {
             uploads: JoinSet::new(),
             commits: FuturesOrdered::new(),
             upload_handles: VecDeque::new(),
+            told_lost: false,
             orphans: None,
         })
     }
@@ -144,6 +147,8 @@ impl Writer {
                 () = self.parts.end.inbox.entered.notified(), if room => {}
                 () = self.parts.stop.cancelled(), if !self.parts.stop.is_cancelled() => {}
                 () = self.session.lost(), if self.commits.is_empty() => self.renew_session().await?,
+                // What was sent must be decided first. Meanwhile nobody may believe in this session.
+                () = self.session.lost(), if !self.told_lost => self.tell_lost(),
                 () = tokio::time::sleep_until(wake_at) => self.fail_what_nobody_waits_for(),
             }
         }
@@ -322,12 +327,17 @@ impl Writer {
         }
     }
 
+    fn tell_lost(&mut self) {
+        self.told_lost = true;
+        self.parts.end.session.send_replace(None);
+        self.parts.members.identity().on_lost();
+    }
+
     /// Everything that was under way in a lost session certainly did not happen: it is uploaded again, in the same order,
     /// in a new one.
     async fn renew_session(&mut self) -> Result<(), SessionError> {
         warn!(session = %self.session.id(), "session lost, taking a new one");
-        self.parts.end.session.send_replace(None);
-        self.parts.members.identity().on_lost();
+        self.tell_lost();
         (self.session, self.committer) = loop {
             match open_session(&self.parts).await {
                 Ok(opened) => break opened,
@@ -338,6 +348,7 @@ impl Writer {
                 }
             }
         };
+        self.told_lost = false;
         self.segments_through = SegmentNumber(0);
         self.uploads.shutdown().await;
         self.upload_handles.clear();

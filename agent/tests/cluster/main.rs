@@ -21,4 +21,5 @@ mod broker {
 }
 
 mod coordinators;
+mod loss;
 mod members;
