@@ -134,6 +134,11 @@ impl MetadataStore for EtcdStore {
         revoked
     }
 
+    /// etcd proposes the requests of one connection in any order.
+    fn keeps_order(&self) -> bool {
+        false
+    }
+
     async fn compact(&self, revision: Revision) -> Result<(), MetadataError> {
         let compacted = self.shared.calls.compact(revision).await;
         metered::count("compact", &compacted);

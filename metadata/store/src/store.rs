@@ -312,6 +312,12 @@ pub trait MetadataStore: Send + Sync + 'static {
     /// `Failed` or `Unknown`.
     async fn revoke_lease(&self, lease: LeaseId) -> Result<(), MetadataError>;
 
+    /// Whether transactions that are sent one after the other, without waiting for answers, are carried out in that order
+    /// as a rule. Where they are not, most of those that depend on their predecessor are refused and sent again.
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
     /// Forgets history before `revision`: watches from before it get `Compacted`. Live keys stay. One that is older than
     /// an earlier one changes nothing.
     ///

@@ -78,6 +78,10 @@ impl MetadataStore for Meddled {
         self.inner.revoke_lease(lease).await
     }
 
+    fn keeps_order(&self) -> bool {
+        self.inner.keeps_order()
+    }
+
     async fn compact(&self, revision: Revision) -> Result<(), MetadataError> {
         self.inner.compact(revision).await
     }
