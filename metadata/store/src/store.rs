@@ -15,7 +15,8 @@ pub const TXN_OPS_MAX: usize = 128;
 /// Most bytes of keys and values in one transaction: etcd's default request limit.
 pub const TXN_BYTES_MAX: usize = 1536 << 10;
 
-/// A point in the history of the whole store; rises by one with every transaction that changed something.
+/// A point in the history of the whole store; rises by one with every transaction that changed something, also by those of
+/// others with whom the store is shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 

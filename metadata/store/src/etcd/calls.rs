@@ -92,13 +92,7 @@ impl Calls {
     where
         F: Future<Output = Result<T, Fault>> + Send,
     {
-        let connection = match self.connections.get().await {
-            Ok(connection) => connection,
-            Err((generation, fault)) => {
-                self.connections.give_up(generation, &fault).await;
-                return Err(fault);
-            }
-        };
+        let connection = self.connections.get().await?;
         let generation = connection.generation;
         let answer = match timeout(patience, send(connection)).await {
             Ok(answer) => answer,
@@ -107,7 +101,7 @@ impl Calls {
         if let Err(fault) = &answer
             && fault.blames_endpoint
         {
-            self.connections.give_up(generation, fault).await;
+            self.connections.give_up(generation, fault);
         }
         answer
     }

@@ -5,10 +5,9 @@
 //!
 //! Invariants: whoever gives up a connection says which one, so that many failures at once cost one step.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::fault::Fault;
@@ -29,6 +28,8 @@ pub(super) struct Connection {
 pub(super) struct Connections {
     settings: Arc<EtcdSettings>,
     state: Mutex<State>,
+    /// One at a time connects; the others take what it gets.
+    connecting: tokio::sync::Mutex<()>,
     /// The first generation that is not given up.
     alive: signal::Sender<Generation>,
 }
@@ -62,6 +63,7 @@ impl Connections {
                 generation: 0,
                 client: None,
             }),
+            connecting: tokio::sync::Mutex::default(),
             alive,
         }
     }
@@ -75,43 +77,70 @@ impl Connections {
         self.alive.subscribe()
     }
 
-    /// The connection in use, or a new one to the next endpoint.
-    pub(super) async fn get(&self) -> Result<Connection, (Generation, Fault)> {
-        let mut state = self.state.lock().await;
-        let generation = state.generation;
-        if let Some(client) = &state.client {
-            let client = client.clone();
+    /// The connection in use, or a new one; when that cannot be had, the next endpoint's turn has come.
+    pub(super) async fn get(&self) -> Result<Connection, Fault> {
+        let (_, generation, in_use) = self.current();
+        if let Some(client) = in_use {
             return Ok(Connection { client, generation });
         }
-        let endpoint = &self.settings.endpoints[state.at];
+        // Nothing is sent yet, unless there is a user to authenticate. Many may wait for the one who does.
         let patience = self.settings.connect_timeout + self.settings.call_timeout;
-        // Nothing is sent yet, unless there is a user to authenticate.
-        let client = match timeout(patience, Client::connect([endpoint], Some(options(&self.settings)))).await {
-            Ok(Ok(client)) => client,
-            Ok(Err(error)) => return Err((generation, Fault::connecting(endpoint, &error))),
-            Err(_elapsed) => return Err((generation, Fault::connecting(endpoint, &"timed out"))),
+        let connected = timeout(patience, self.connect()).await;
+        let (generation, fault) = match connected {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(failed)) => failed,
+            Err(_elapsed) => (generation, Fault::connecting("any endpoint", &"timed out")),
         };
-        state.client = Some(client.clone());
+        self.give_up(generation, &fault);
+        Err(fault)
+    }
+
+    async fn connect(&self) -> Result<Connection, (Generation, Fault)> {
+        let _turn = self.connecting.lock().await;
+        let (at, generation, in_use) = self.current();
+        if let Some(client) = in_use {
+            return Ok(Connection { client, generation });
+        }
+        let endpoint = &self.settings.endpoints[at];
+        let connected = Client::connect([endpoint], Some(options(&self.settings))).await;
+        let client = connected.map_err(|error| (generation, Fault::connecting(endpoint, &error)))?;
+        self.with(|state| {
+            if state.generation == generation {
+                state.client = Some(client.clone());
+            }
+        });
         Ok(Connection { client, generation })
     }
 
+    fn current(&self) -> (usize, Generation, Option<Client>) {
+        self.with(|state| (state.at, state.generation, state.client.clone()))
+    }
+
+    fn with<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
+        with(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Takes another endpoint from now on, unless somebody else has seen to that.
-    pub(super) async fn give_up(&self, generation: Generation, why: &Fault) {
-        let mut state = self.state.lock().await;
-        if state.generation != generation {
-            return;
-        }
+    pub(super) fn give_up(&self, generation: Generation, why: &Fault) {
         let endpoints = &self.settings.endpoints;
-        let from = state.at;
-        if endpoints.len() > 1 {
-            // Any but this one.
-            state.at = (from + 1 + pick(&mut state.dice, endpoints.len() - 1)) % endpoints.len();
+        let moved = self.with(|state| {
+            if state.generation != generation {
+                return None;
+            }
+            let from = state.at;
+            if endpoints.len() > 1 {
+                // Any but this one.
+                state.at = (from + 1 + pick(&mut state.dice, endpoints.len() - 1)) % endpoints.len();
+            }
+            state.generation += 1;
+            state.client = None;
+            self.alive.set(state.generation);
+            Some((from, state.at))
+        });
+        if let Some((from, to)) = moved {
+            metrics::counter!("esker_metadata_reconnects_total").increment(1);
+            tracing::debug!(from = endpoints[from], to = endpoints[to], %why, "etcd connection given up");
         }
-        state.generation += 1;
-        state.client = None;
-        self.alive.set(state.generation);
-        metrics::counter!("esker_metadata_reconnects_total").increment(1);
-        tracing::debug!(from = endpoints[from], to = endpoints[state.at], %why, "etcd connection given up");
     }
 }
 

@@ -64,13 +64,7 @@ impl KeepAlives {
     }
 
     async fn attempt(&self, lease: LeaseId) -> Result<Option<Duration>, Fault> {
-        let connection = match self.connections.get().await {
-            Ok(connection) => connection,
-            Err((generation, fault)) => {
-                self.connections.give_up(generation, &fault).await;
-                return Err(fault);
-            }
-        };
+        let connection = self.connections.get().await?;
         let generation = connection.generation;
         // Taken out while it is in use: whoever drops this future drops it as well.
         let open = self.with(|streams| streams.remove(&lease));
@@ -89,7 +83,7 @@ impl KeepAlives {
                 Ok(Some(ttl))
             }
             Err(fault) => {
-                self.connections.give_up(generation, &fault).await;
+                self.connections.give_up(generation, &fault);
                 Err(fault)
             }
         }
