@@ -167,8 +167,20 @@ def wait_answer(port, path, what, timeout=START_SECONDS):
     raise ClusterError(f"{what} does not answer on port {port} within {timeout:.0f} s")
 
 
+def wait_bucket(port, timeout=START_SECONDS):
+    """Creates the bucket as soon as the server lets us."""
+    deadline = time.monotonic() + timeout
+    while True:
+        status, said = create_bucket(port)
+        if status in (200, 409):
+            return
+        if status != 503 or time.monotonic() > deadline:
+            raise ClusterError(f"bucket not created: {status} {said[:200]!r}")
+        time.sleep(0.1)
+
+
 def create_bucket(port):
-    """PUT /BUCKET with AWS's signature, version 4."""
+    """PUT /BUCKET with AWS's signature, version 4: status and body of the answer."""
     host, when = f"127.0.0.1:{port}", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     scope, digest = f"{when[:8]}/us-east-1/s3/aws4_request", hashlib.sha256(b"").hexdigest()
     names = "host;x-amz-content-sha256;x-amz-date"
@@ -185,8 +197,7 @@ def create_bucket(port):
     answer = connection.getresponse()
     said = answer.read()
     connection.close()
-    if answer.status not in (200, 409):
-        raise ClusterError(f"bucket not created: {answer.status} {said[:200]!r}")
+    return answer.status, said
 
 
 class Cluster:
@@ -231,7 +242,7 @@ class Cluster:
         command = [PARTS / "minio", "server", "--quiet", "--address", f"127.0.0.1:{self.s3_port}", self.work / "minio"]
         self.s3 = Process("minio", command, self.work / "minio.log", environment).spawn()
         wait_answer(self.s3_port, "/minio/health/ready", "minio")
-        create_bucket(self.s3_port)
+        wait_bucket(self.s3_port)
         if self.proxy_binary:
             self.store_port, self.admin_port = self.port(), self.port()
             command = [self.proxy_binary, "--upstream", f"127.0.0.1:{self.s3_port}", "--listen", f"127.0.0.1:{self.store_port}",

@@ -275,6 +275,7 @@ def etcd_gone(context):
     """No quorum: nothing is acknowledged, what is known can be read, /readyz says why; afterwards everything goes on by itself."""
     cluster = context.cluster()
     traffic = Traffic(context, cluster).start()
+    time.sleep(2)
     for member in cluster.etcd[:2]:
         member.kill()
     time.sleep(TTL + 6)
@@ -296,8 +297,9 @@ def check_known_data(traffic):
     for agent in traffic.cluster.agents:
         with wire.Connection(agent.kafka) as connection:
             for topic in traffic.topics:
-                error, *_, records = connection.fetch(topic, {0: 0})[0]
-                check(error == 0 and records, f"{agent.name} does not serve {topic}/0@0 without etcd: error {error}")
+                for partition, (error, high, _, _, records) in connection.fetch(topic, {p: 0 for p in range(PARTITIONS)}).items():
+                    served = error == 0 and high >= 0 and (records or high == 0)
+                    check(served, f"{agent.name} does not serve {topic}/{partition}@0 of {high} without etcd: error {error}")
                 error = connection.fetch(topic, {0: 1 << 40})[0][0]
                 check(error in (wire.LEADER_NOT_AVAILABLE, wire.NOT_LEADER), f"{agent.name} denies an offset without etcd: error {error}")
 
@@ -356,8 +358,13 @@ def agents_cut_off(context):
 
 def cut(user, ports):
     listed = ", ".join(map(str, ports))
-    rules = f"""table ip esker_chaos {{ chain out {{ type filter hook output priority 0;
-        meta skuid {user} tcp dport {{ {listed} }} drop; }} }}"""
+    rules = f"""table ip esker_chaos {{
+    chain out {{
+        type filter hook output priority 0
+        meta skuid {user} tcp dport {{ {listed} }} drop
+    }}
+}}
+"""
     subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
 
 
