@@ -17,6 +17,7 @@ use crate::check_store::CheckStoreArgs;
 use crate::compactor::CompactorArgs;
 use crate::config::{self, Said};
 use crate::dev::DevOptions;
+use crate::explain::ConfigCommand;
 use crate::listen::Listen;
 use crate::process::Serving;
 
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     CheckData(CheckDataArgs),
     /// Find out whether a bucket does what Esker needs
     CheckStore(CheckStoreArgs),
+    /// Explain settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete in

@@ -12,6 +12,7 @@ mod compactor;
 mod config;
 mod data_dir;
 mod dev;
+mod explain;
 mod listen;
 mod logging;
 mod process;
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::CheckData(args) => check_data::run(&args.data_dir),
         Command::CheckStore(args) => check_store::run(&args),
+        Command::Config(command) => explain::run(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "esker", &mut script);

@@ -216,6 +216,13 @@ class Cluster:
         self.proxy_binary, self.proxy, self.users = proxy, None, users
 
     def start(self):
+        try:
+            return self.start_all()
+        except BaseException:
+            self.kill()
+            raise
+
+    def start_all(self):
         self.work.mkdir(parents=True, exist_ok=True)
         self.start_etcd()
         self.start_s3()
