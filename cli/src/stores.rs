@@ -109,7 +109,13 @@ pub(crate) async fn open_directory(dir: &Path, fsync: bool) -> anyhow::Result<St
         Durability::PageCache
     };
     let objects = Directory::open(dir.join(OBJECTS), durability).context("cannot open the object directory")?;
-    Stores::of(Arc::new(metadata.clone()), Arc::new(objects), Some(metadata), HedgeSettings::with_budget(0)).await
+    Stores::of(
+        Arc::new(metadata.clone()),
+        Arc::new(objects),
+        Some(metadata),
+        HedgeSettings::with_budget(0),
+    )
+    .await
 }
 
 /// Opens the stores that the agents of a cluster share.

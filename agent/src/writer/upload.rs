@@ -19,6 +19,9 @@ use tracing::warn;
 
 use super::pipeline::{Uploaded, verdict_places};
 
+#[cfg(test)]
+mod tests;
+
 const BACK_OFF_FIRST: Duration = Duration::from_millis(50);
 const BACK_OFF_LAST: Duration = Duration::from_secs(2);
 
