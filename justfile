@@ -20,6 +20,11 @@ clients *ARGS:
     cargo build --release --package esker
     tests/clients/run {{ARGS}}
 
+# A cluster under fire: agents killed, paused and cut off, etcd without its leader, a faulty bucket. `CHAOS_KILLS=400 just chaos` is long
+chaos *ARGS="chaos":
+    cargo build --release --package esker --package esker-proxy
+    tests/clients/run {{ARGS}}
+
 # Everything that CI runs
 ci *STEPS:
     cargo xtask ci {{STEPS}}

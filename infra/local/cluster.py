@@ -331,6 +331,9 @@ class Cluster:
     def bootstrap(self):
         return ",".join(agent.kafka for agent in self.agents if agent.kafka)
 
+    def alive(self):
+        return all(process.alive() for process in self.processes())
+
     def processes(self):
         return [p for p in [self.compactor, *self.agents, self.proxy, self.s3, *self.etcd] if p is not None]
 

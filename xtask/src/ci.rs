@@ -167,6 +167,31 @@ const STEPS: &[Step] = &[
         commands: &[&["get-python"], &["tests/clients/run"]],
         needs: Some("release"),
     },
+    Step {
+        name: "cluster",
+        about: "the same clients against three agents on three members of etcd and MinIO",
+        commands: &[
+            &["get-python"],
+            &[
+                "tests/clients/run",
+                "--cluster",
+                "kafka_records",
+                "kafka_offsets",
+                "flights",
+            ],
+        ],
+        needs: Some("release"),
+    },
+    Step {
+        name: "chaos",
+        about: "agents killed, paused and cut off, etcd without its leader, a faulty bucket",
+        commands: &[
+            &["get-python"],
+            &["cargo", "build", "--locked", "--release", "--package", "esker-proxy"],
+            &["tests/clients/run", "chaos"],
+        ],
+        needs: Some("release"),
+    },
 ];
 
 /// Runs the named steps, or all.
