@@ -96,6 +96,26 @@ pub struct Agent {
     pub stop: CancellationToken,
 }
 
+/// Why a topic or a partition is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// It is not in the log.
+    Certainly,
+    /// This agent may be behind the log and cannot find out: nothing may be denied (LOG-6).
+    MayBeBehind,
+}
+
+impl Absent {
+    /// What a client is told: the denial if it is certain, else what makes it try again.
+    #[must_use]
+    pub fn code(self, denied: ErrorCode, again: ErrorCode) -> ErrorCode {
+        match self {
+            Self::Certainly => denied,
+            Self::MayBeBehind => again,
+        }
+    }
+}
+
 impl Agent {
     /// A shared handle to itself.
     ///
@@ -115,12 +135,15 @@ impl Agent {
     }
 
     /// The topic that a request names; when it is not known, after a read barrier.
-    pub async fn topic(&self, named: &TopicRef) -> Option<TopicView> {
+    ///
+    /// # Errors
+    /// See [`Absent`].
+    pub async fn topic(&self, named: &TopicRef) -> Result<TopicView, Absent> {
         if let Some(found) = self.known_topic(named) {
-            return Some(found);
+            return Ok(found);
         }
-        self.barrier().await.ok()?;
-        self.known_topic(named)
+        self.barrier().await.map_err(|_| Absent::MayBeBehind)?;
+        self.known_topic(named).ok_or(Absent::Certainly)
     }
 
     /// The topic that a request names, if this agent's fold has it.
@@ -140,15 +163,15 @@ impl Agent {
         })
     }
 
-    /// Whether a partition exists that was unknown a moment ago.
-    pub async fn has_partition_after_barrier(&self, topic: TopicId, partition: u32) -> bool {
-        if self.barrier().await.is_err() {
-            return false;
-        }
-        self.replica
-            .fold()
-            .topic(topic)
-            .is_some_and(|topic| partition < topic.partitions)
+    /// Looks again for a partition that was unknown a moment ago.
+    ///
+    /// # Errors
+    /// See [`Absent`].
+    pub async fn partition_after_barrier(&self, topic: TopicId, partition: u32) -> Result<(), Absent> {
+        self.barrier().await.map_err(|_| Absent::MayBeBehind)?;
+        let topic = self.replica.fold().topic(topic).map(|topic| topic.partitions);
+        let exists = topic.is_some_and(|partitions| partition < partitions);
+        if exists { Ok(()) } else { Err(Absent::Certainly) }
     }
 
     /// The leader epoch of every partition: the incarnation's number.

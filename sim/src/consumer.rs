@@ -15,8 +15,8 @@ use esker_kafka::records::{BatchIter, RecordReader};
 use esker_kafka::{ErrorCode, Str};
 
 use crate::dice::Dice;
+use crate::fleet::Fleet;
 use crate::history::History;
-use crate::host::Host;
 use crate::link::{Gone, Link};
 use crate::scenario::{PARTITIONS, TOPIC};
 use crate::trace::Trace;
@@ -28,7 +28,7 @@ const DECOMPRESSED_BYTES_MAX: usize = 1 << 20;
 
 /// A client that reads.
 pub(crate) struct Consumer {
-    pub(crate) host: Arc<Host>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) history: Arc<History>,
     pub(crate) dice: Dice,
     pub(crate) trace: Trace,
@@ -39,7 +39,7 @@ impl Consumer {
     pub(crate) async fn follow(mut self, partition: i32) {
         let mut position = 0;
         loop {
-            let mut link = Link::open(&self.host).await;
+            let mut link = Link::open(&self.fleet).await;
             while let Ok(next) = self.fetch(&mut link, partition, position).await {
                 position = next;
                 self.dice.pause_ms(1..50).await;
@@ -51,7 +51,7 @@ impl Consumer {
     /// Looks here and there until it is dropped.
     pub(crate) async fn probe(mut self) {
         loop {
-            let mut link = Link::open(&self.host).await;
+            let mut link = Link::open(&self.fleet).await;
             while self.probe_once(&mut link).await.is_ok() {
                 self.dice.pause_ms(20..200).await;
             }
@@ -64,7 +64,7 @@ impl Consumer {
     /// # Errors
     /// The connection went away: begin again.
     pub(crate) async fn read_all(&mut self, partition: i32) -> Result<i64, Gone> {
-        let mut link = Link::open(&self.host).await;
+        let mut link = Link::open(&self.fleet).await;
         let end = loop {
             if let Some(end) = self.latest(&mut link, partition).await? {
                 break end;

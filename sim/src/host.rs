@@ -39,7 +39,8 @@ const PIPE_BYTES: usize = 64 << 10;
 /// Wall clock of the node when a run begins, in milliseconds.
 const WALL_START_MS: i64 = 1_700_000_000_000;
 
-/// What survives a crash, and what the machine is told to do.
+/// What survives a crash, and what every machine is told to do.
+#[derive(Clone)]
 pub(crate) struct Machine {
     pub(crate) seed: Seed,
     pub(crate) metadata: Arc<dyn MetadataStore>,
@@ -55,6 +56,8 @@ pub(crate) struct Machine {
 /// The machine.
 pub(crate) struct Host {
     machine: Machine,
+    /// Which of the machines; also its node id.
+    number: u32,
     life: Mutex<Life>,
     /// The node is up. (A `tokio::sync::watch` would wake clients in random order.)
     up: Notify,
@@ -90,9 +93,10 @@ impl Clock for WallClock {
 }
 
 impl Host {
-    pub(crate) fn new(machine: Machine) -> Arc<Self> {
+    pub(crate) fn new(machine: Machine, number: u32) -> Arc<Self> {
         Arc::new(Self {
             machine,
+            number,
             life: Mutex::default(),
             up: Notify::new(),
         })
@@ -105,9 +109,31 @@ impl Host {
         self.lock().node = Some(node.abort_handle());
     }
 
+    /// Whether clients can connect now.
+    pub(crate) fn is_up(&self) -> bool {
+        self.lock().agent.is_some()
+    }
+
+    /// Everything that the node says to its stores, and hears of them, is late by so much for a while: it is cut off, or its
+    /// machine stands still.
+    pub(crate) fn stall(&self, length: Duration) {
+        self.note(format_args!("stands still for {length:?}"));
+        self.lock().process.stall(length);
+    }
+
+    /// The node hears nothing of the log for a while, unless it asks.
+    pub(crate) fn lag(&self, length: Duration) {
+        self.note(format_args!("watch lags for {length:?}"));
+        self.lock().process.lag(length);
+    }
+
+    fn note(&self, what: std::fmt::Arguments<'_>) {
+        self.machine.trace.note(format_args!("machine {}: {what}", self.number));
+    }
+
     /// Ends the node's tasks and connections at once. Its calls under way still reach the stores unless they are cut off.
     pub(crate) fn crash(&self, cut: bool) {
-        self.machine.trace.note(format_args!("crash, calls cut off: {cut}"));
+        self.note(format_args!("crash, calls cut off: {cut}"));
         let mut life = self.lock();
         life.agent = None;
         life.process.kill(cut);
@@ -179,7 +205,7 @@ impl Host {
     }
 
     fn on_ended(&self, ended: Result<(), NodeError>) {
-        self.machine.trace.note(format_args!("node ended: {ended:?}"));
+        self.note(format_args!("node ended: {ended:?}"));
         let never = match &ended {
             // The store did not answer while the node started: it is started again.
             Ok(()) | Err(NodeError::Metadata(_) | NodeError::SetUp(_)) => false,
@@ -200,7 +226,7 @@ impl Host {
 
     async fn live(&self, process: Process, nth: u64) -> Result<(), NodeError> {
         let machine = &self.machine;
-        let part = format!("node {nth}");
+        let part = format!("machine {} node {nth}", self.number);
         let metadata: Arc<dyn MetadataStore> = Arc::new(ReachedMetadata {
             inner: Arc::clone(&machine.metadata),
             process: process.clone(),
@@ -219,7 +245,7 @@ impl Host {
         let random = machine.seed.bits(&part);
         let joined = bootstrap(metadata, random()).await?;
         let node = Node::start(self.parts(joined.clone(), Arc::clone(&objects), random)).await?;
-        machine.trace.note(format_args!("node {nth} is up"));
+        self.note(format_args!("node {nth} is up"));
         let agent = node.agent();
         let mut beside = JoinSet::new();
         let upkeep = Upkeep {
@@ -248,15 +274,15 @@ impl Host {
             random,
             settings: Arc::clone(&self.machine.settings),
             announcement: Announcement {
-                node: Some(1),
+                node: i32::try_from(self.number).ok(),
                 zone: String::new(),
                 kafka: Endpoint {
-                    host: "node".to_owned(),
+                    host: format!("node-{}", self.number),
                     port: 9092,
                 },
                 http: None,
                 peer: None,
-                process: 1,
+                process: u64::from(self.number),
             },
         }
     }

@@ -1,6 +1,6 @@
-//! Deterministic simulation of one node: production code over simulated stores, with simulated clients and a checker.
+//! Deterministic simulation of a cluster: production code over simulated stores, with simulated clients and a checker.
 //!
-//! Owns: the scenario (`scenario`), the machine that crashes (`host`, `process`), clients (`link`, `producer`, `consumer`),
+//! Owns: the scenario (`scenario`), machines that crash (`fleet`, `host`, `process`), clients (`link`, `producer`, `consumer`),
 //! what they saw (`history`), the fold that never restarts (`oracle`), bugs planted on purpose (`planted`).
 //! Does not own: anything that it tests; the faults of the stores (`esker_metadata::simulated`,
 //! `esker_storage::simulated`). Must run on a current-thread runtime with paused time.
@@ -10,6 +10,7 @@
 
 mod consumer;
 mod dice;
+mod fleet;
 mod history;
 mod host;
 mod link;

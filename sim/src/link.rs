@@ -13,7 +13,7 @@ use esker_kafka::messages::{Message, Request};
 use esker_kafka::{Reader, Str, Writer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use crate::host::Host;
+use crate::fleet::Fleet;
 
 /// The connection is gone, or not worth keeping: nobody knows what became of unanswered requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +31,9 @@ pub(crate) struct Link {
 
 impl Link {
     /// Connects as soon as there is a node to connect to.
-    pub(crate) async fn open(host: &Host) -> Self {
+    pub(crate) async fn open(fleet: &Fleet) -> Self {
         Self {
-            stream: host.connect().await,
+            stream: fleet.connect().await,
             sent: 0,
             unanswered: VecDeque::new(),
         }

@@ -4,7 +4,7 @@
 //! Does not own: the tasks of the process (`host`).
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use esker_metadata::store::{
     KeyRange, Lease, LeaseId, MetadataError, MetadataStore, Op, Revision, Snapshot, Txn, TxnOutcome, Watch, WatchEvent,
 };
 use esker_storage::store::{ObjectKey, ObjectMeta, ObjectStore, StoreError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::oracle::Oracle;
@@ -22,6 +23,16 @@ use crate::oracle::Oracle;
 pub(crate) struct Process {
     dead: CancellationToken,
     cut: CancellationToken,
+    late: Arc<Mutex<Late>>,
+}
+
+/// Until when it is cut off.
+#[derive(Clone, Copy, Debug, Default)]
+struct Late {
+    /// From everything.
+    stalled: Option<Instant>,
+    /// From events of the watch.
+    lagging: Option<Instant>,
 }
 
 impl Process {
@@ -33,12 +44,54 @@ impl Process {
         }
     }
 
+    /// Holds calls, answers and events back for so long.
+    pub(crate) fn stall(&self, length: Duration) {
+        self.late().stalled = Some(Instant::now() + length);
+    }
+
+    /// Holds events back for so long.
+    pub(crate) fn lag(&self, length: Duration) {
+        self.late().lagging = Some(Instant::now() + length);
+    }
+
+    fn late(&self) -> std::sync::MutexGuard<'_, Late> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn died(self) {
+        self.dead.cancelled().await;
+    }
+
+    /// Waits while it is cut off from everything.
+    async fn stalled(&self) {
+        let until = self.late().stalled;
+        if let Some(until) = until.filter(|until| *until > Instant::now()) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// Waits while it hears nothing of the log.
+    async fn lagging(&self) {
+        let late = *self.late();
+        let until = late.stalled.max(late.lagging);
+        if let Some(until) = until.filter(|until| *until > Instant::now()) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
     /// Makes a call that nobody can take back: neither a dropped future nor the end of the process.
     async fn call<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         if self.dead.is_cancelled() {
             return std::future::pending().await;
         }
         let cut = self.cut.clone();
+        let this = self.clone();
+        let work = async move {
+            this.stalled().await;
+            let answer = work.await;
+            this.stalled().await;
+            answer
+        };
         let under_way = tokio::spawn(async move { cut.run_until_cancelled_owned(work).await });
         tokio::select! {
             biased;
@@ -82,7 +135,11 @@ impl MetadataStore for ReachedMetadata {
             .call(async move { inner.watch(prefix, from).await })
             .await?;
         let process = self.process.clone();
-        Ok(Box::new(ReachedWatch { watch, process }))
+        Ok(Box::new(ReachedWatch {
+            watch,
+            process,
+            held: None,
+        }))
     }
 
     async fn grant_lease(&self, ttl: Duration) -> Result<Lease, MetadataError> {
@@ -109,6 +166,18 @@ impl MetadataStore for ReachedMetadata {
 struct ReachedWatch {
     watch: Box<dyn Watch>,
     process: Process,
+    /// What has come and is not told yet.
+    held: Option<Result<Vec<WatchEvent>, MetadataError>>,
+}
+
+impl ReachedWatch {
+    async fn late(&mut self) -> Result<Vec<WatchEvent>, MetadataError> {
+        if self.held.is_none() {
+            self.held = Some(self.watch.next().await);
+        }
+        self.process.lagging().await;
+        self.held.take().expect("it was just put there")
+    }
 }
 
 #[async_trait]
@@ -116,8 +185,8 @@ impl Watch for ReachedWatch {
     async fn next(&mut self) -> Result<Vec<WatchEvent>, MetadataError> {
         tokio::select! {
             biased;
-            () = self.process.dead.cancelled() => std::future::pending().await,
-            events = self.watch.next() => events,
+            () = self.process.clone().died() => std::future::pending().await,
+            events = self.late() => events,
         }
     }
 }

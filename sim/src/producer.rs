@@ -17,8 +17,8 @@ use esker_kafka::records::{BatchBuilder, Codec, Compression, Headers};
 use esker_kafka::{ErrorCode, Records, Str};
 
 use crate::dice::Dice;
+use crate::fleet::Fleet;
 use crate::history::{History, RecordId};
-use crate::host::Host;
 use crate::link::{Gone, Link};
 use crate::oracle::Oracle;
 use crate::planted::Bug;
@@ -35,7 +35,7 @@ pub(crate) struct ProducerParts {
     pub(crate) number: u32,
     pub(crate) idempotent: bool,
     pub(crate) batches: u32,
-    pub(crate) host: Arc<Host>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) history: Arc<History>,
     pub(crate) oracle: Arc<Oracle>,
     pub(crate) dice: Dice,
@@ -89,17 +89,22 @@ impl Producer {
             (-1, -1)
         };
         self.prepare(id);
-        let mut link = Link::open(&self.parts.host).await;
+        let mut link = Link::open(&self.parts.fleet).await;
         while !self.is_done() {
             if self.step(&mut link).await == Err(Gone) {
                 self.on_gone();
                 self.parts.dice.pause_ms(20..300).await;
-                link = Link::open(&self.parts.host).await;
+                link = Link::open(&self.parts.fleet).await;
             }
         }
         self.parts
             .trace
             .note(format_args!("producer {} is done", self.parts.number));
+    }
+
+    fn in_flight_max(&self) -> usize {
+        let more = self.parts.bug == Some(Bug::WindowTooSmall);
+        IN_FLIGHT_MAX + usize::from(more)
     }
 
     async fn take_id(&mut self) -> (i64, i16) {
@@ -111,7 +116,7 @@ impl Producer {
             ..InitProducerIdRequest::default()
         };
         loop {
-            let mut link = Link::open(&self.parts.host).await;
+            let mut link = Link::open(&self.parts.fleet).await;
             if let Ok(answer) = link.call(INIT_VERSION, &request).await
                 && answer.error_code == 0
             {
@@ -152,7 +157,8 @@ impl Producer {
 
     /// Sends the next request, or takes the next answer.
     async fn step(&mut self, link: &mut Link) -> Result<(), Gone> {
-        if self.in_flight.len() < IN_FLIGHT_MAX && (self.in_flight.is_empty() || self.parts.dice.percent(60)) {
+        let in_flight_max = self.in_flight_max();
+        if self.in_flight.len() < in_flight_max && (self.in_flight.is_empty() || self.parts.dice.percent(60)) {
             self.parts.dice.pause_ms(0..60).await;
             let next = self.next_batches();
             if !next.is_empty() {
@@ -187,7 +193,8 @@ impl Producer {
         let is_retry = batches[next].sent_before;
         let overtaken = batches[next..].iter().any(|batch| batch.stage == Stage::InFlight);
         let held = self.parts.idempotent
-            && (next >= first + IN_FLIGHT_MAX || (is_retry && (overtaken || (self.retries_singly && next != first))));
+            && (next >= first + self.in_flight_max()
+                || (is_retry && (overtaken || (self.retries_singly && next != first))));
         (!held).then_some(next)
     }
 

@@ -18,8 +18,9 @@ use tokio::task::JoinSet;
 
 use crate::consumer::Consumer;
 use crate::dice::{Dice, Seed};
+use crate::fleet::Fleet;
 use crate::history::History;
-use crate::host::{Host, Machine};
+use crate::host::Machine;
 use crate::link::Link;
 use crate::oracle::Oracle;
 use crate::planted::{self, Bug};
@@ -73,7 +74,7 @@ struct World {
     bug: Option<Bug>,
     metadata: SimulatedMetadata,
     objects: SimulatedObjects,
-    host: Arc<Host>,
+    fleet: Arc<Fleet>,
     oracle: Arc<Oracle>,
     history: Arc<History>,
     trace: Trace,
@@ -101,6 +102,8 @@ impl World {
         let history = Arc::new(History::new(trace.clone()));
         let oracle = Arc::new(Oracle::new(metadata.clone(), Arc::clone(&history)));
         let bug = scenario.bug;
+        // One machine in four runs: what goes wrong there is easier to read.
+        let machines = dice.count(1..5).min(3);
         let machine = Machine {
             seed,
             metadata: planted::metadata(bug, Arc::new(metadata.clone()), seed.dice("broken metadata")),
@@ -117,7 +120,7 @@ impl World {
             bug,
             metadata,
             objects,
-            host: Host::new(machine),
+            fleet: Fleet::new(&machine, machines, seed.dice("fleet")),
             oracle,
             history,
             trace,
@@ -126,8 +129,8 @@ impl World {
 
     /// Clients at work while the machine crashes; ends in calm weather when every batch is acknowledged.
     async fn play(&self, readers: &mut JoinSet<()>) {
-        self.host.start();
-        create_topic(&self.host, self.seed.dice("create")).await;
+        self.fleet.start();
+        create_topic(&self.fleet, self.seed.dice("create")).await;
         let mut producers = JoinSet::new();
         for number in 0..=IDEMPOTENT {
             producers.spawn(Producer::new(self.producer(number)).run());
@@ -148,18 +151,27 @@ impl World {
         let mut dice = self.seed.dice("blows");
         for _ in 0..dice.count(2..7) {
             dice.pause_ms(50..1_500).await;
-            match dice.count(0..10) {
+            let host = self.fleet.any(&mut dice);
+            match dice.count(0..14) {
                 0..6 => {
-                    self.host.crash(dice.percent(30));
+                    host.crash(dice.percent(30));
                     dice.pause_ms(0..400).await;
-                    self.host.start();
+                    host.start();
                 }
                 6..8 => self.metadata.end_all_leases(),
                 8 => self.metadata.compact_all(),
-                _ => {
+                9 => {
                     self.metadata.set_available(false);
                     dice.pause_ms(10..7_000).await;
                     self.metadata.set_available(true);
+                }
+                // Longer than the lease, or not.
+                10..12 => host.stall(dice.ms(500..9_000)),
+                12 => host.lag(dice.ms(500..12_000)),
+                _ => {
+                    self.fleet.crash(dice.percent(30));
+                    dice.pause_ms(0..400).await;
+                    self.fleet.start();
                 }
             }
         }
@@ -174,13 +186,13 @@ impl World {
 
     /// All is well: the node that runs, and one that starts afresh, must say the same and the truth.
     async fn reckon(&self) {
-        self.within(verdict::check_fold(&self.host, &self.oracle, &self.history))
+        self.within(verdict::check_folds(&self.fleet, &self.oracle, &self.history))
             .await;
-        self.host.crash(false);
+        self.fleet.crash(false);
         // What was under way when it crashed may still land.
         tokio::time::sleep(Duration::from_secs(15)).await;
-        self.host.start();
-        self.within(verdict::check_fold(&self.host, &self.oracle, &self.history))
+        self.fleet.start();
+        self.within(verdict::check_folds(&self.fleet, &self.oracle, &self.history))
             .await;
         // Compaction gets everything done.
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -189,7 +201,7 @@ impl World {
         let idempotent = |producer| producer < IDEMPOTENT;
         self.within(verdict::check_log(&mut reader, &self.history, partitions, idempotent))
             .await;
-        self.host.crash(true);
+        self.fleet.crash(true);
         self.within(self.check_at_rest()).await;
     }
 
@@ -218,7 +230,7 @@ impl World {
             number,
             idempotent: number < IDEMPOTENT,
             batches: 40,
-            host: Arc::clone(&self.host),
+            fleet: Arc::clone(&self.fleet),
             history: Arc::clone(&self.history),
             oracle: Arc::clone(&self.oracle),
             dice: self.seed.dice(&format!("producer {number}")),
@@ -229,7 +241,7 @@ impl World {
 
     fn consumer(&self, part: &str) -> Consumer {
         Consumer {
-            host: Arc::clone(&self.host),
+            fleet: Arc::clone(&self.fleet),
             history: Arc::clone(&self.history),
             dice: self.seed.dice(part),
             trace: self.trace.clone(),
@@ -266,7 +278,7 @@ impl World {
 }
 
 /// Creates the topic; it may turn out to be there already, from an attempt whose answer was lost.
-async fn create_topic(host: &Host, mut dice: Dice) {
+async fn create_topic(fleet: &Fleet, mut dice: Dice) {
     const EXISTS: i16 = 36;
     let request = CreateTopicsRequest {
         topics: vec![CreatableTopic {
@@ -279,7 +291,7 @@ async fn create_topic(host: &Host, mut dice: Dice) {
         ..CreateTopicsRequest::default()
     };
     loop {
-        let mut link = Link::open(host).await;
+        let mut link = Link::open(fleet).await;
         if let Ok(answer) = link.call(CREATE_VERSION, &request).await
             && answer.topics.iter().all(|topic| matches!(topic.error_code, 0 | EXISTS))
         {

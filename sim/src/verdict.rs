@@ -9,19 +9,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::consumer::Consumer;
+use crate::fleet::Fleet;
 use crate::history::{History, RecordId};
-use crate::host::Host;
 use crate::oracle::Oracle;
 
-/// Compares a node that has just started with the fold that never restarts (LOG-5).
-pub(crate) async fn check_fold(host: &Host, oracle: &Oracle, history: &History) {
-    let agent = host.agent().await;
-    if let Err(error) = agent.barrier().await {
-        return history.violate(format!("stuck: no read barrier in calm weather: {error}"));
-    }
-    let difference = oracle.difference(&agent.replica.fold());
-    if let Some(difference) = difference {
-        history.violate(format!("LOG-5: the node's fold is another one: {difference}"));
+/// Compares every node with the fold that never restarts (LOG-5).
+pub(crate) async fn check_folds(fleet: &Fleet, oracle: &Oracle, history: &History) {
+    for agent in fleet.agents().await {
+        if let Err(error) = agent.barrier().await {
+            return history.violate(format!("stuck: no read barrier in calm weather: {error}"));
+        }
+        let difference = oracle.difference(&agent.replica.fold());
+        if let Some(difference) = difference {
+            history.violate(format!("LOG-5: a node's fold is another one: {difference}"));
+        }
     }
 }
 

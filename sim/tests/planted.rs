@@ -19,7 +19,13 @@ fn symptoms(bug: Bug) -> &'static [&'static str] {
         Bug::ComparesSkipped => &["LOG-2"],
         Bug::PutDropped | Bug::ObjectDeleted => &["LOG-3", "stuck"],
         Bug::ReadsStale => &["LOG-6", "the node gave up"],
-        Bug::UnknownTakenForFailed | Bug::StampsDropped => &["IDM-1"],
+        Bug::UnknownTakenForFailed | Bug::StampsDropped | Bug::WindowTooSmall => &["IDM-1"],
+        Bug::StaleAnswers => &["LOG-3"],
+        Bug::CollectsLive => &["LOG-3", "stuck"],
+        Bug::TrustsWatch => &["LOG-1", "LOG-3", "LOG-5", "LOG-6", "IDM-1", "the node gave up"],
+        Bug::TruncatesTooMuch => &["LOG-2", "LOG-3", "LOG-5", "the node gave up", "stuck"],
+        Bug::RootUnchecked => &["LOG-3", "LOG-5", "the node gave up", "stuck"],
+        Bug::MergedDamaged => &["LOG-1", "LOG-3"],
     }
 }
 

@@ -18,7 +18,7 @@ use esker_kafka::{ErrorCode, Records, TopicRef};
 use esker_segment::id::{Offset, PartitionIndex, TopicPartition};
 use tokio::time::Instant;
 
-use crate::agent::Agent;
+use crate::agent::{Absent, Agent};
 use crate::kafka::dispatch::RequestContext;
 use crate::replica_view::{Isolation, Located};
 use crate::wake::Wakers;
@@ -109,18 +109,22 @@ async fn resolve(agent: &Arc<Agent>, context: &RequestContext, request: FetchReq
         let view = agent.topic(&named).await;
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for request in topic.partitions {
+            let absent = |absent: Absent, denied| Err(absent.code(denied, ErrorCode::NotLeaderOrFollower));
             let found = match (&view, u32::try_from(request.partition)) {
-                (None, _) if by_id => Err(ErrorCode::UnknownTopicId),
-                (None, _) | (Some(_), Err(_)) => Err(ErrorCode::UnknownTopicOrPartition),
-                (Some(view), Ok(index)) => {
-                    if index < view.partitions || agent.has_partition_after_barrier(view.id, index).await {
-                        Ok(TopicPartition {
-                            topic: view.id,
-                            partition: PartitionIndex(index),
-                        })
+                (Err(why), _) if by_id => absent(*why, ErrorCode::UnknownTopicId),
+                (Err(why), _) => absent(*why, ErrorCode::UnknownTopicOrPartition),
+                (Ok(_), Err(_)) => Err(ErrorCode::UnknownTopicOrPartition),
+                (Ok(view), Ok(index)) => {
+                    let found = if index < view.partitions {
+                        Ok(())
                     } else {
-                        Err(ErrorCode::UnknownTopicOrPartition)
-                    }
+                        agent.partition_after_barrier(view.id, index).await
+                    };
+                    let at = TopicPartition {
+                        topic: view.id,
+                        partition: PartitionIndex(index),
+                    };
+                    found.map_or_else(|why| absent(why, ErrorCode::UnknownTopicOrPartition), |()| Ok(at))
                 }
             };
             let epoch = if leaving {

@@ -27,9 +27,9 @@ pub async fn answer(agent: &Arc<Agent>, request: DeleteRecordsRequest) -> Delete
         let view = agent.topic(&TopicRef::Name(topic.name.clone())).await;
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            let trimmed = match partition_of(view.as_ref(), asked.partition_index) {
-                Some(at) => trim(agent, at, &asked).await,
-                None => Err(ErrorCode::UnknownTopicOrPartition),
+            let trimmed = match partition_of(&view, asked.partition_index) {
+                Ok(at) => trim(agent, at, &asked).await,
+                Err(code) => Err(code),
             };
             partitions.push(DeleteRecordsPartitionResult {
                 partition_index: asked.partition_index,

@@ -12,7 +12,7 @@ use esker_model::EntryVerdict;
 use esker_model::entry::{Entry, TopicDelete};
 use esker_model::verdict::TopicDeleteVerdict;
 
-use crate::agent::Agent;
+use crate::agent::{Absent, Agent};
 use crate::kafka::dispatch::RequestContext;
 use crate::topics::TopicView;
 use crate::writer::ProposeError;
@@ -74,7 +74,7 @@ async fn in_both_ways(agent: &Arc<Agent>, asked: &[(Option<Str>, Uuid)]) -> BTre
             break;
         }
         let found = agent.topic(&TopicRef::Name(name.clone())).await;
-        both.extend(found.map(|found| Uuid(found.id.0)).filter(|id| ids.contains(id)));
+        both.extend(found.ok().map(|found| Uuid(found.id.0)).filter(|id| ids.contains(id)));
     }
     both
 }
@@ -89,7 +89,7 @@ async fn one(
     let by_id = name.is_none();
     let named = name.clone().map_or(TopicRef::Id(id), TopicRef::Name);
     match agent.topic(&named).await {
-        Some(found) if both.contains(&Uuid(found.id.0)) => {
+        Ok(found) if both.contains(&Uuid(found.id.0)) => {
             let twice = if by_id {
                 "Duplicate topic id."
             } else {
@@ -97,12 +97,13 @@ async fn one(
             };
             (name, Uuid(found.id.0), invalid(twice))
         }
-        Some(found) => {
+        Ok(found) => {
             let code = delete(agent, &found).await;
             (Some(Str::from(&*found.name)), Uuid(found.id.0), named_code(code))
         }
-        None if by_id => (None, id, named_code(ErrorCode::UnknownTopicId)),
-        None => (name, Uuid::ZERO, named_code(ErrorCode::UnknownTopicOrPartition)),
+        Err(Absent::MayBeBehind) => (name, id, named_code(ErrorCode::RequestTimedOut)),
+        Err(Absent::Certainly) if by_id => (None, id, named_code(ErrorCode::UnknownTopicId)),
+        Err(Absent::Certainly) => (name, Uuid::ZERO, named_code(ErrorCode::UnknownTopicOrPartition)),
     }
 }
 

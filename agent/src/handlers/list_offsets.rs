@@ -51,12 +51,12 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: ListO
         let view = agent.topic(&TopicRef::Name(topic.name.clone())).await;
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            let found = match partition_of(view.as_ref(), asked.partition_index) {
-                Some(at) if is_known(asked.timestamp, context.version) => {
+            let found = match partition_of(&view, asked.partition_index) {
+                Ok(at) if is_known(asked.timestamp, context.version) => {
                     one(agent, at, &asked, committed_only).await.map(|found| (at, found))
                 }
-                Some(_) => Err(ErrorCode::UnsupportedVersion),
-                None => Err(ErrorCode::UnknownTopicOrPartition),
+                Ok(_) => Err(ErrorCode::UnsupportedVersion),
+                Err(code) => Err(code),
             };
             partitions.push(respond(agent, context, asked.partition_index, found));
         }

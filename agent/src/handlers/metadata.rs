@@ -12,7 +12,7 @@ use esker_kafka::{ErrorCode, Str, TopicRef, Uuid};
 use esker_segment::id::{PartitionIndex, TopicPartition};
 
 use super::create_topics::{NewTopic, create};
-use crate::agent::Agent;
+use crate::agent::{Absent, Agent};
 use crate::kafka::dispatch::RequestContext;
 use crate::membership::{Member, MemberView};
 use crate::topics::TopicView;
@@ -45,7 +45,10 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Metad
         let by_id = asked.name.is_none();
         let topic = match (&asked.name, asked.topic_id) {
             (Some(name), _) => named(agent, name, may_create).await,
-            (None, id) => agent.topic(&TopicRef::Id(id)).await.ok_or(ErrorCode::UnknownTopicId),
+            (None, id) => {
+                let absent = |absent: Absent| absent.code(ErrorCode::UnknownTopicId, ErrorCode::LeaderNotAvailable);
+                agent.topic(&TopicRef::Id(id)).await.map_err(absent)
+            }
         };
         topics.push(match topic {
             Ok(topic) => found(&placed, &topic),
@@ -73,8 +76,10 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Metad
 
 async fn named(agent: &Arc<Agent>, name: &Str, may_create: bool) -> Result<TopicView, ErrorCode> {
     let asked = TopicRef::Name(name.clone());
-    if let Some(topic) = agent.topic(&asked).await {
-        return Ok(topic);
+    match agent.topic(&asked).await {
+        Ok(topic) => return Ok(topic),
+        Err(Absent::MayBeBehind) => return Err(ErrorCode::LeaderNotAvailable),
+        Err(Absent::Certainly) => {}
     }
     super::create_topics::check_name(name).map_err(|_| ErrorCode::InvalidTopic)?;
     if !may_create {
@@ -84,7 +89,7 @@ async fn named(agent: &Arc<Agent>, name: &Str, may_create: bool) -> Result<Topic
     match create(agent, new, false).await {
         // Somebody else may have been first; then it is there now.
         Ok(_) | Err((ErrorCode::TopicAlreadyExists, _)) => {
-            agent.topic(&asked).await.ok_or(ErrorCode::LeaderNotAvailable)
+            agent.topic(&asked).await.map_err(|_| ErrorCode::LeaderNotAvailable)
         }
         Err((ErrorCode::InvalidTopic, _)) => Err(ErrorCode::InvalidTopic),
         Err((ErrorCode::RequestTimedOut | ErrorCode::NotController, _)) => Err(ErrorCode::LeaderNotAvailable),

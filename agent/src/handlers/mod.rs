@@ -13,6 +13,7 @@ pub mod offset_for_leader_epoch;
 use esker_kafka::ErrorCode;
 use esker_segment::id::{PartitionIndex, TopicPartition};
 
+use crate::agent::Absent;
 use crate::topics::TopicView;
 use crate::writer::ProposeError;
 
@@ -25,12 +26,14 @@ pub(crate) fn propose_code(error: ProposeError) -> ErrorCode {
     }
 }
 
-/// The partition that a request names, if the topic has it.
-pub(crate) fn partition_of(topic: Option<&TopicView>, index: i32) -> Option<TopicPartition> {
-    let topic = topic?;
-    let index = u32::try_from(index).ok().filter(|index| *index < topic.partitions)?;
-    Some(TopicPartition {
+/// The partition that a request names, if the topic has it; else what the client is told.
+pub(crate) fn partition_of(topic: &Result<TopicView, Absent>, index: i32) -> Result<TopicPartition, ErrorCode> {
+    let missing = ErrorCode::UnknownTopicOrPartition;
+    let absent = |absent: &Absent| absent.code(missing, ErrorCode::NotLeaderOrFollower);
+    let topic = topic.as_ref().map_err(absent)?;
+    let index = u32::try_from(index).ok().filter(|index| *index < topic.partitions);
+    Ok(TopicPartition {
         topic: topic.id,
-        partition: PartitionIndex(index),
+        partition: PartitionIndex(index.ok_or(missing)?),
     })
 }

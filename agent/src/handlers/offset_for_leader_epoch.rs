@@ -19,9 +19,9 @@ pub async fn answer(agent: &Arc<Agent>, request: OffsetForLeaderEpochRequest) ->
         let view = agent.topic(&TopicRef::Name(topic.topic.clone())).await;
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            let found = match partition_of(view.as_ref(), asked.partition) {
-                Some(at) => epoch_end(agent, at, &asked).await,
-                None => Err(ErrorCode::UnknownTopicOrPartition),
+            let found = match partition_of(&view, asked.partition) {
+                Ok(at) => epoch_end(agent, at, &asked).await,
+                Err(code) => Err(code),
             };
             partitions.push(match found {
                 Ok(Some((epoch, end))) => EpochEndOffset {

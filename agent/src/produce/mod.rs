@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use self::acks::{Acks, Patience};
 use self::response::Slot;
 use self::validate::{Refusal, Rules, Valid, validate};
-use crate::agent::Agent;
+use crate::agent::{Absent, Agent};
 use crate::kafka::budget::BudgetShare;
 use crate::kafka::connection::{Accepted, CloseConnection};
 use crate::kafka::dispatch::{ReplyHeader, RequestContext};
@@ -64,7 +64,10 @@ pub async fn accept(
     let (slots, pending) = if let Err(refusal) = admitted {
         refuse_all(partitions, &refusal, patience)
     } else if acks != 0 && agent.is_leaving() {
-        let refusal = Refusal::new(ErrorCode::NotLeaderOrFollower, "this agent is going, another one leads now");
+        let refusal = Refusal::new(
+            ErrorCode::NotLeaderOrFollower,
+            "this agent is going, another one leads now",
+        );
         refuse_all(partitions, &refusal, patience)
     } else if matches!(acks, -1..=1) {
         enter_all(&agent, &context, partitions, budget, patience).await
@@ -116,13 +119,13 @@ async fn enter_all(
     let budget = budget.map(Arc::new);
     let mut slots = Vec::with_capacity(partitions.len());
     let mut valid = Vec::with_capacity(partitions.len());
-    let mut topic: Option<(TopicRef, Option<TopicView>)> = None;
+    let mut topic: Option<(TopicRef, Result<TopicView, Absent>)> = None;
     for partition in partitions {
         if topic.as_ref().is_none_or(|(named, _)| *named != partition.topic) {
             let view = agent.topic(&partition.topic).await;
             topic = Some((partition.topic.clone(), view));
         }
-        let view = topic.as_ref().and_then(|(_, view)| view.as_ref());
+        let view = topic.as_ref().map_or(&Err(Absent::Certainly), |(_, view)| view);
         match check(agent, context, view, &partition).await {
             Ok((at, batch)) => {
                 slots.push(Slot::entered(&partition, at, valid.len(), batch.log_append_time_ms));
@@ -149,7 +152,7 @@ async fn enter_all(
 async fn check(
     agent: &Arc<Agent>,
     context: &RequestContext,
-    view: Option<&TopicView>,
+    view: &Result<TopicView, Absent>,
     partition: &ProducePartition,
 ) -> Result<(TopicPartition, Valid), Refusal> {
     let by_id = matches!(partition.topic, TopicRef::Id(_));
@@ -158,11 +161,14 @@ async fn check(
     } else {
         ErrorCode::UnknownTopicOrPartition
     };
-    let view = view.ok_or_else(|| Refusal::new(unknown, "no such topic"))?;
+    let refuse = |absent: Absent, denied, what| Refusal::new(absent.code(denied, ErrorCode::NotLeaderOrFollower), what);
+    let view = view.as_ref().map_err(|why| refuse(*why, unknown, "no such topic"))?;
     let missing = || Refusal::new(ErrorCode::UnknownTopicOrPartition, "no such partition");
     let index = u32::try_from(partition.index).map_err(|_| missing())?;
-    if index >= view.partitions && !agent.has_partition_after_barrier(view.id, index).await {
-        return Err(missing());
+    if index >= view.partitions {
+        let found = agent.partition_after_barrier(view.id, index).await;
+        let denied = ErrorCode::UnknownTopicOrPartition;
+        found.map_err(|why| refuse(why, denied, "no such partition"))?;
     }
     let rules = Rules {
         topic: view.settings,

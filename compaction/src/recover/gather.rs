@@ -36,6 +36,8 @@ pub struct Bucket {
     /// The state of its newest checkpoint, without unmerged batches; an empty fold if there is none.
     pub(super) fold: Fold,
     pub(super) manifest: Option<FoundManifest>,
+    /// Fresh segments that it names as they are.
+    pub(super) in_manifest: BTreeSet<SegmentName>,
     /// Index objects in log order.
     pub(super) indexes: Vec<IndexObject>,
     /// Segments of that life, with their lengths.
@@ -105,7 +107,7 @@ pub async fn gather(objects: &NamedObjects) -> Result<Bucket, RecoverError> {
         return Err(RecoverError::Nothing);
     }
     let manifests = kind(ObjectKind::Manifest).collect();
-    let manifest = newest_manifest(objects, &all, manifests, fold.index(), &mut damaged).await?;
+    let (manifest, in_manifest) = newest_manifest(objects, &all, manifests, fold.index(), &mut damaged).await?;
     let through = manifest.map_or(LogIndex(0), |manifest| manifest.through);
     let indexes = indexes(
         objects,
@@ -122,6 +124,7 @@ pub async fn gather(objects: &NamedObjects) -> Result<Bucket, RecoverError> {
         incarnation,
         newest,
         manifest,
+        in_manifest,
         indexes,
         segments: segments.collect(),
         damaged,
@@ -179,7 +182,7 @@ async fn newest_manifest(
     manifests: Vec<(ObjectName, u64)>,
     limit: LogIndex,
     damaged: &mut Vec<Left>,
-) -> Result<Option<FoundManifest>, RecoverError> {
+) -> Result<(Option<FoundManifest>, BTreeSet<SegmentName>), RecoverError> {
     let mut found: Vec<(LogIndex, ObjectName, u64, ManifestRoot)> = Vec::new();
     for (name, bytes) in manifests {
         match ManifestRoot::decode(&objects.read_whole(&name, bytes).await?) {
@@ -193,17 +196,17 @@ async fn newest_manifest(
     }
     found.sort_by_key(|(through, name, ..)| std::cmp::Reverse((*through, *name)));
     for (through, name, length_bytes, root) in found {
-        if is_complete(objects, all, &root).await? {
+        if let Some(fresh) = complete(objects, all, &root).await? {
             let bytes = objects.read_whole(&name, length_bytes).await?;
             let object = ObjectRef {
                 name,
                 length_bytes,
                 digest: digest_of(&bytes),
             };
-            return Ok(Some(FoundManifest { object, through }));
+            return Ok((Some(FoundManifest { object, through }), fresh));
         }
     }
-    Ok(None)
+    Ok((None, BTreeSet::new()))
 }
 
 /// The digest stands before the eight bytes of the magic.
@@ -213,26 +216,31 @@ fn digest_of(container: &[u8]) -> u128 {
     bytes.try_into().map_or(0, u128::from_le_bytes)
 }
 
-async fn is_complete(
+/// The fresh segments that a manifest names, if nothing is missing of it.
+async fn complete(
     objects: &NamedObjects,
     all: &BTreeMap<ObjectName, u64>,
     root: &ManifestRoot,
-) -> Result<bool, RecoverError> {
+) -> Result<Option<BTreeSet<SegmentName>>, RecoverError> {
+    let mut fresh = BTreeSet::new();
     for page in &root.pages {
         if all.get(&page.name) != Some(&page.length_bytes) {
-            return Ok(false);
+            return Ok(None);
         }
         let bytes = objects.read_whole(&page.name, page.length_bytes).await?;
         let Ok(page) = ManifestPage::decode(&bytes) else {
-            return Ok(false);
+            return Ok(None);
         };
-        // A fresh segment stands in a manifest because it could not be read: it may be gone.
-        let is_there = |name: &ObjectName| matches!(name, ObjectName::Segment(_)) || all.contains_key(name);
-        if !page.objects.iter().all(|object| is_there(&object.name)) {
-            return Ok(false);
+        for object in &page.objects {
+            match object.name {
+                // It may be there because it could not be read, and so it may be gone.
+                ObjectName::Segment(name) => drop(fresh.insert(name)),
+                name @ ObjectName::Other { .. } if !all.contains_key(&name) => return Ok(None),
+                ObjectName::Other { .. } => {}
+            }
         }
     }
-    Ok(true)
+    Ok(Some(fresh))
 }
 
 /// The index objects of a range of the log, each without what lies beyond.

@@ -99,6 +99,7 @@ pub(super) struct Replay<'a> {
     pub(super) segments: Vec<IndexedSegment>,
     pub(super) txn_ends: Vec<IndexedTxnEnd>,
     incarnation: IncarnationNumber,
+    in_manifest: BTreeSet<SegmentName>,
     topics: &'a BTreeMap<TopicId, String>,
     unknown: BTreeMap<TopicId, u64>,
 }
@@ -112,6 +113,7 @@ impl<'a> Replay<'a> {
             segments: Vec::new(),
             txn_ends: Vec::new(),
             incarnation: bucket.incarnation,
+            in_manifest: bucket.in_manifest,
             topics,
             unknown: BTreeMap::new(),
         };
@@ -139,7 +141,8 @@ impl<'a> Replay<'a> {
 
     /// Segments that have their place.
     pub(super) fn used(&self) -> BTreeSet<SegmentName> {
-        self.segments.iter().map(|segment| segment.name).collect()
+        let unmerged = self.segments.iter().map(|segment| segment.name);
+        unmerged.chain(self.in_manifest.iter().copied()).collect()
     }
 
     /// Goes on as far as the order is known.
