@@ -162,6 +162,12 @@ const STEPS: &[Step] = &[
         needs: None,
     },
     Step {
+        name: "credentials",
+        about: "check-store with credentials from everywhere",
+        commands: &[&["infra/with-s3", "minio", "--", "tests/credentials/run"]],
+        needs: Some("release"),
+    },
+    Step {
         name: "clients",
         about: "stock Kafka clients, kill -9, bad input",
         commands: &[&["get-python"], &["tests/clients/run"]],

@@ -131,6 +131,9 @@ impl Bucket {
             None => (None, None, None),
         };
         let endpoint = settings.endpoint.clone().or(endpoint);
+        // Said, but empty: not said. Some scripts unset variables so.
+        let endpoint = endpoint.filter(|endpoint| !endpoint.is_empty());
+        endpoint.as_deref().map_or(Ok(()), check_endpoint)?;
         let region = settings.region.clone().or(region);
         let region = region.or_else(|| endpoint.is_some().then(|| REGION_OF_ENDPOINTS.to_owned()));
         let wall_clock = Arc::clone(&settings.wall_clock);
@@ -243,6 +246,23 @@ fn within(store: impl object_store::ObjectStore, place: &Place) -> Arc<dyn objec
     } else {
         Arc::new(PrefixStore::new(store, place.prefix.as_str()))
     }
+}
+
+/// The crate panics at the first request to one that is no URL.
+fn check_endpoint(endpoint: &str) -> Result<(), OpenError> {
+    let usable = |url: &reqwest::Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+    };
+    if reqwest::Url::parse(endpoint).is_ok_and(|url| usable(&url)) {
+        return Ok(());
+    }
+    Err(OpenError::Configuration(
+        "the endpoint must be http://HOST[:PORT] or https://HOST[:PORT], without user, password or query".to_owned(),
+    ))
 }
 
 fn configuration(error: Error) -> OpenError {

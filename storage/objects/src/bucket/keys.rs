@@ -17,7 +17,7 @@ use super::settings::{AccessKey, WallClock};
 #[cfg(test)]
 mod tests;
 
-/// A new key is fetched when the old one has so long to live.
+/// A new key is fetched when the old one has so long to live, or half of the time it had.
 const REFRESH_BEFORE: Duration = Duration::from_secs(300);
 /// A key is not used any more when it has less than this to live.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -51,9 +51,27 @@ pub(super) struct Keys {
 
 #[derive(Default)]
 struct Held {
-    key: Option<(Arc<AccessKey>, Option<SystemTime>)>,
+    key: Option<(Arc<AccessKey>, Option<Life>)>,
     /// No fetch before, and why the last one failed.
     failed: Option<(Instant, String)>,
+}
+
+#[derive(Clone, Copy)]
+struct Life {
+    /// When a new key is fetched.
+    due: SystemTime,
+    /// When this one is not used any more.
+    end: SystemTime,
+}
+
+impl Life {
+    fn until(expires: SystemTime, now: SystemTime) -> Self {
+        let left = expires.duration_since(now).unwrap_or_default();
+        Self {
+            due: expires - REFRESH_BEFORE.min(left / 2),
+            end: expires - MARGIN.min(left / 2),
+        }
+    }
 }
 
 enum Look {
@@ -117,11 +135,13 @@ impl Keys {
         let found = tokio::time::timeout(FIND_TIMEOUT, self.source.find())
             .await
             .unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        let now = (self.wall_clock)();
         let mut held = self.held();
         match found {
             Ok(found) => {
                 let key = Arc::new(found.key);
-                held.key = Some((Arc::clone(&key), found.expires));
+                let life = found.expires.map(|expires| Life::until(expires, now));
+                held.key = Some((Arc::clone(&key), life));
                 held.failed = None;
                 Ok(key)
             }
@@ -141,19 +161,14 @@ impl Keys {
 
     fn look(&self) -> Look {
         let held = self.held();
-        let Some((key, expires)) = &held.key else {
+        let Some((key, life)) = &held.key else {
             return Look::Absent;
         };
-        let Some(expires) = expires else {
-            return Look::Fresh(Arc::clone(key));
-        };
-        let left = expires.duration_since((self.wall_clock)()).unwrap_or_default();
-        if left > REFRESH_BEFORE {
-            Look::Fresh(Arc::clone(key))
-        } else if left > MARGIN {
-            Look::Due(Arc::clone(key))
-        } else {
-            Look::Absent
+        let now = (self.wall_clock)();
+        match life {
+            Some(life) if now >= life.end => Look::Absent,
+            Some(life) if now >= life.due => Look::Due(Arc::clone(key)),
+            Some(_) | None => Look::Fresh(Arc::clone(key)),
         }
     }
 

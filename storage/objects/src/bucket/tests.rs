@@ -95,3 +95,26 @@ fn a_page_of_xml_becomes_one_line() {
         "Generic S3 error: connection refused"
     );
 }
+
+#[tokio::test]
+async fn an_endpoint_that_is_no_url_is_refused_and_not_repeated() {
+    for endpoint in [
+        "127.0.0.1:9000",
+        "minio",
+        "ftp://h",
+        "http://",
+        "http://id:hunter2@h",
+        "http://h?a=hunter2",
+        "http://h:99999",
+    ] {
+        let settings = BucketSettings {
+            endpoint: Some(endpoint.to_owned()),
+            ..settings()
+        };
+        let Err(refused) = open(&"s3://flights".parse().unwrap(), settings).await else {
+            panic!("{endpoint} was taken");
+        };
+        assert!(matches!(refused, OpenError::Configuration(_)), "{endpoint}: {refused}");
+        assert!(!refused.to_string().contains("hunter2"));
+    }
+}

@@ -11,13 +11,15 @@ use tokio::time::{advance, sleep};
 use super::super::settings::{AccessKey, Secret, WallClock};
 use super::{FoundKey, KeySource, Keys, PAUSE};
 
-/// Keys `key-1`, `key-2`, …, good for an hour each, or errors.
+/// Keys `key-1`, `key-2`, …, or errors.
 #[derive(Clone, Default)]
 struct Source {
     asked: Arc<AtomicU64>,
     broken: Arc<Mutex<bool>>,
     /// Seconds since the epoch.
     now: Arc<AtomicU64>,
+    /// Of a key, in seconds; 0 for an hour.
+    life: Arc<AtomicU64>,
 }
 
 const HOUR: u64 = 3_600;
@@ -27,6 +29,10 @@ impl KeySource for Source {
     async fn find(&self) -> Result<FoundKey, String> {
         let nth = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
         sleep(Duration::from_millis(100)).await;
+        let life = match self.life.load(Ordering::Relaxed) {
+            0 => HOUR,
+            seconds => seconds,
+        };
         if *self.broken.lock().unwrap() {
             return Err("no role".to_owned());
         }
@@ -36,7 +42,7 @@ impl KeySource for Source {
                 secret: Secret(String::new()),
                 session_token: None,
             },
-            expires: Some(self.time() + Duration::from_secs(HOUR)),
+            expires: Some(self.time() + Duration::from_secs(life)),
         })
     }
 }
@@ -121,4 +127,19 @@ async fn a_key_that_was_refused_is_not_used_again() {
     assert_eq!(id(&keys).await, "key-1");
     keys.refused();
     assert_eq!(id(&keys).await, "key-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_with_a_short_life_is_not_fetched_for_every_request() {
+    let source = Source::default();
+    source.life.store(60, Ordering::Relaxed);
+    let keys = source.keys();
+    for _ in 0..29 {
+        source.pass(1);
+        assert_eq!(id(&keys).await, "key-1");
+    }
+    source.pass(1);
+    source.pass(1);
+    assert_eq!(id(&keys).await, "key-2");
+    assert_eq!(source.asked(), 2);
 }
