@@ -20,6 +20,7 @@ use crate::dev::DevOptions;
 use crate::explain::ConfigCommand;
 use crate::listen::Listen;
 use crate::process::Serving;
+use crate::recover::RecoverArgs;
 
 /// The node id of a process that is alone by construction.
 const NODE_ID: i32 = 1;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Agent(AgentArgs),
     /// Merge, trim and clean up what the agents of a cluster leave in the bucket
     Compactor(CompactorArgs),
+    /// Begin a new life of a cluster from what is in its bucket
+    Recover(RecoverArgs),
     /// Verify every committed offset of a node that is not running
     CheckData(CheckDataArgs),
     /// Find out whether a bucket does what Esker needs

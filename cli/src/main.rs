@@ -16,6 +16,7 @@ mod explain;
 mod listen;
 mod logging;
 mod process;
+mod recover;
 mod shutdown;
 mod stores;
 
@@ -66,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             logging::install(options.log_format)?;
             compactor::run(options)
         }
+        Command::Recover(args) => recover::run(args),
         Command::CheckData(args) => check_data::run(&args.data_dir),
         Command::CheckStore(args) => check_store::run(&args),
         Command::Config(command) => explain::run(command),

@@ -7,7 +7,6 @@
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use esker_metadata::log::{Cluster, bootstrap};
 use esker_metadata::store::{Compare, MetadataStore, Op, OpResult, Txn};
 use esker_segment::id::TopicId;
 use esker_segment::name::ClusterId;
+use esker_storage::bucket::settings::WallClock;
 use esker_storage::bucket::{self, BucketSettings, BucketUrl};
 use esker_storage::directory::{Directory, Durability};
 use esker_storage::hedged::{HedgeSettings, Hedged};
@@ -36,7 +36,7 @@ pub(crate) const METADATA: &str = "metadata";
 /// Where the objects lie.
 pub(crate) const OBJECTS: &str = "objects";
 /// The key that holds the cluster's id.
-const CLUSTER_KEY: Bytes = Bytes::from_static(b"cluster");
+pub(crate) const CLUSTER_KEY: Bytes = Bytes::from_static(b"cluster");
 
 /// The stores of a cluster.
 pub(crate) struct Stores {
@@ -120,6 +120,14 @@ pub(crate) async fn open_directory(dir: &Path, fsync: bool) -> anyhow::Result<St
 
 /// Opens the stores that the agents of a cluster share.
 pub(crate) async fn open_shared(settings: &ProcessSettings, hedge_percent: u32) -> anyhow::Result<Stores> {
+    let (metadata, objects) = open_bare(settings).await?;
+    Stores::of(metadata, objects, None, HedgeSettings::with_budget(hedge_percent)).await
+}
+
+/// The stores as they are, whatever is in them.
+pub(crate) async fn open_bare(
+    settings: &ProcessSettings,
+) -> anyhow::Result<(Arc<dyn MetadataStore>, Arc<dyn ObjectStore>)> {
     let store: BucketUrl = required("esker.store", "--store", &settings.store)?
         .parse()
         .map_err(|error| UsageError(format!("--store {}: {error}", settings.store)))?;
@@ -127,11 +135,10 @@ pub(crate) async fn open_shared(settings: &ProcessSettings, hedge_percent: u32) 
     let metadata = EtcdStore::connect(etcd)
         .await
         .with_context(|| format!("cannot reach etcd at {}", settings.etcd))?;
-    let wall_clock = Arc::new(SystemTime::now);
-    let objects = bucket::open(&store, BucketSettings::new(wall_clock))
+    let objects = bucket::open(&store, BucketSettings::new(wall_clock()))
         .await
         .with_context(|| format!("cannot open the bucket {}", settings.store))?;
-    Stores::of(Arc::new(metadata), objects, None, HedgeSettings::with_budget(hedge_percent)).await
+    Ok((Arc::new(metadata), objects))
 }
 
 fn required<'a>(key: &str, flag: &str, value: &'a str) -> Result<&'a str, UsageError> {
@@ -207,6 +214,12 @@ async fn cluster_id(store: &dyn MetadataStore) -> anyhow::Result<ClusterId> {
         .and_then(OpResult::into_get)
         .context("the cluster's id is gone")?;
     Ok(ClusterId::from_str(std::str::from_utf8(&found.value)?)?)
+}
+
+/// The system's wall clock, as a bucket wants it.
+#[expect(clippy::disallowed_methods, reason = "clocks enter here")]
+pub(crate) fn wall_clock() -> WallClock {
+    Arc::new(std::time::SystemTime::now)
 }
 
 /// 128 bits from the system's generator.
