@@ -44,15 +44,14 @@ async fn default_flags_are_no_worry_and_small_quotas_are() {
 async fn a_large_snapshot_count_shows_after_a_while() {
     let cluster = Cluster::start(Version::V3_4, 1, &[]).await;
     let store = Arc::new(cluster.store("esker").await);
-    for _ in 0..25 {
-        let writes = (0..1_000).map(|at: u32| {
+    for _ in 0..250 {
+        let writes = (0..100).map(|at: u32| {
             let store = Arc::clone(&store);
             let then = vec![Op::put(format!("k{at}").into(), "".into())];
             async move { store.txn(Txn { then, ..Txn::default() }).await }
         });
-        for written in futures::future::join_all(writes).await {
-            written.unwrap();
-        }
+        // They need not all succeed on a busy machine.
+        futures::future::join_all(writes).await;
     }
     let worries = examine(&cluster).await[0].worries();
     assert!(worries[0].contains("--snapshot-count"), "{worries:?}");
