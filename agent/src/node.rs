@@ -248,6 +248,7 @@ async fn start_writer(
             puts: Arc::new(Hedger::puts(HedgeSettings::with_budget(
                 parts.settings.flush.hedge_percent,
             ))),
+            random: Arc::clone(&parts.random),
         },
         replica: Arc::clone(&reading.replica),
         log: reading.log.clone(),

@@ -3,7 +3,9 @@
 //! Owns: attempts and their keys, back-off.
 //! Does not own: second requests and time-outs (`esker_storage::hedged`), the queue (`pipeline`), when a flush happens (`inbox`).
 //!
-//! Invariants: an object key is written once (a PUT whose outcome is unknown may still land later).
+//! Invariants: an object key is written once (a PUT whose outcome is unknown may still land later). Attempts begin at a random
+//! number: when the coordination store was restored from a copy, session ids come again, and a second session of that id must
+//! not write over segments that the first one had acknowledged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +43,8 @@ pub struct Uploader {
     /// Sends slow uploads a second time and gives up those that take far too long; objects that appear all the same are
     /// garbage.
     pub puts: Arc<Hedger>,
+    /// 128 random bits.
+    pub random: Arc<dyn Fn() -> u128 + Send + Sync>,
 }
 
 /// One segment to upload.
@@ -66,7 +70,7 @@ impl Uploader {
         };
         let segment = upload.batches.finish(&header, &upload.order);
         let mut back_off = BACK_OFF_FIRST;
-        let mut attempt = 0;
+        let mut attempt = u32::try_from((self.random)() & u128::from(u32::MAX)).expect("masked");
         let mut next = || {
             let name = SegmentName {
                 incarnation: self.incarnation.0,
@@ -74,7 +78,7 @@ impl Uploader {
                 number: upload.number,
                 attempt,
             };
-            attempt += 1;
+            attempt = attempt.wrapping_add(1);
             let key = ObjectKey(name.key(&self.cluster));
             ((name, key.clone()), key)
         };

@@ -27,6 +27,7 @@ fn uploader(store: &SimulatedStore) -> Uploader {
         incarnation: (IncarnationNumber(1), IncarnationId(9)),
         zone: Box::from(""),
         puts: Arc::new(Hedger::puts(HedgeSettings::default())),
+        random: Arc::new(|| 0),
     }
 }
 
@@ -94,4 +95,19 @@ async fn an_upload_that_failed_is_tried_again_under_the_next_name() {
         [0, 2, 3],
         "it landed late, under a name that nothing refers to"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_id_that_comes_again_writes_over_nothing() {
+    let store = SimulatedStore::new(Random::new(1), Faults::NONE);
+    let before = uploader(&store);
+    // After the coordination store went back: the same session, the same number. The last attempt there is comes first.
+    let mut after = before.clone();
+    after.random = Arc::new(|| u128::from(u64::MAX));
+    assert_eq!(upload(&before, 1).await.attempt, 0);
+    store.inject(Call::Create, Fault::FailBefore);
+    store.inject(Call::Create, Fault::FailBefore);
+    assert_eq!(upload(&after, 1).await.attempt, 1);
+    assert_eq!(attempts(&store, 1), [0, 1]);
+    assert_eq!(upload(&after, 2).await.attempt, u32::MAX);
 }
