@@ -3,7 +3,7 @@
 
 use esker_sim::{Bug, Report, Scenario, run};
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 1_000 };
 
 fn simulate(seed: u64, bug: Bug) -> Report {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
