@@ -186,10 +186,7 @@ impl Membership {
     #[must_use]
     pub fn of_session(&self, session: SessionId) -> Option<Member> {
         let table = self.lock();
-        table
-            .sessions
-            .get(&session)
-            .and_then(|info| member(session, info))
+        table.sessions.get(&session).and_then(|info| member(session, info))
     }
 
     /// The sessions of agents that take coordinator shards.
@@ -224,7 +221,11 @@ impl Membership {
 }
 
 fn is_agent(info: &SessionInfo) -> bool {
-    info.node_id > 0 && info.endpoints.iter().any(|endpoint| endpoint.listener == KAFKA_LISTENER)
+    info.node_id > 0
+        && info
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.listener == KAFKA_LISTENER)
 }
 
 fn member(session: SessionId, info: &SessionInfo) -> Option<Member> {
@@ -262,7 +263,8 @@ fn view_of(table: &Table, own: Member) -> MemberView {
     by_node.insert(own_node, own);
     let takes = |member: &&Member| {
         let silent = member.session.is_some_and(|session| table.silent.contains(&session));
-        !member.draining && !(silent && member.node != own_node)
+        let answers = !silent || member.node == own_node;
+        answers && !member.draining
     };
     let placed = |member: &Member| Placed {
         node: member.node,
@@ -271,7 +273,13 @@ fn view_of(table: &Table, own: Member) -> MemberView {
     let mut placement = Placement::new(by_node.values().filter(takes).map(placed).collect());
     if placement.is_empty() {
         // The last one that goes leads until it is gone.
-        placement = Placement::new(by_node.values().filter(|member| member.node == own_node).map(placed).collect());
+        placement = Placement::new(
+            by_node
+                .values()
+                .filter(|member| member.node == own_node)
+                .map(placed)
+                .collect(),
+        );
     }
     MemberView {
         members: by_node.into_values().collect(),

@@ -108,7 +108,8 @@ impl OffsetQueue {
             bytes += next.entry.encoded_len();
             let fits = batch.len() < ENTRIES_MAX && bytes <= BYTES_MAX;
             let same = batch.first().is_none_or(|first| first.compare == next.compare);
-            if !batch.is_empty() && !(fits && same) {
+            let joins = fits && same;
+            if !batch.is_empty() && !joins {
                 break;
             }
             batch.extend(queue.waiting.pop_front());

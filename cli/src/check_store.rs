@@ -5,8 +5,6 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -72,7 +70,7 @@ pub(crate) fn run(args: &CheckStoreArgs) -> anyhow::Result<()> {
 }
 
 async fn findings(url: &BucketUrl) -> anyhow::Result<Vec<Finding>> {
-    let settings = BucketSettings::new(Arc::new(SystemTime::now));
+    let settings = BucketSettings::new(stores::wall_clock());
     let clock = settings.store_clock.clone();
     let bucket = bucket::open(url, settings)
         .await

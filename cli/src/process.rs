@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +85,55 @@ impl Listeners {
             peer,
         })
     }
+
+    /// Where they listen.
+    fn addresses(&self) -> io::Result<Addresses> {
+        Ok(Addresses {
+            kafka: self.kafka.local_addr()?,
+            grpc: self.grpc.local_addr()?,
+            http: self.http.local_addr()?,
+            peer: self.peer.as_ref().map(TcpListener::local_addr).transpose()?,
+        })
+    }
+}
+
+/// Where a process listens.
+struct Addresses {
+    kafka: SocketAddr,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    peer: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// What the process says of itself.
+    fn announcement(&self, serving: &Serving) -> Announcement {
+        let told = |advertised: &Option<HostPort>, at: SocketAddr| {
+            let address = advertised.clone().unwrap_or_else(|| HostPort::of(at));
+            Endpoint {
+                host: address.host,
+                port: address.port,
+            }
+        };
+        Announcement {
+            node: serving.node,
+            zone: serving.settings.process.zone.clone(),
+            kafka: told(&serving.advertise, self.kafka),
+            http: Some(told(&None, self.http)),
+            peer: self.peer.map(|at| told(&serving.advertise_peer, at)),
+            process: u64::try_from(random() & u128::from(u64::MAX)).expect("masked"),
+        }
+    }
+
+    /// The one line on stdout.
+    fn say_ready(&self, agent: &Agent) -> anyhow::Result<()> {
+        let Self { kafka, grpc, http, .. } = self;
+        let (cluster, node) = (&agent.cluster, agent.members.identity().node());
+        let line = format!("ready kafka={kafka} grpc={grpc} http={http} cluster={cluster} node={node}\n");
+        io::stdout()
+            .write_all(line.as_bytes())
+            .context("cannot write the ready line to stdout")
+    }
 }
 
 /// Runs until a signal, or until a part fails. `open` opens the stores; `upkeep` says what is done beside the agent.
@@ -95,12 +145,7 @@ pub(crate) async fn run(
     let stop = CancellationToken::new();
     shutdown::on_signals(stop.clone()).context("cannot listen for signals")?;
     let listeners = Listeners::bind(&serving).await?;
-    let (kafka_at, grpc_at, http_at) = (
-        listeners.kafka.local_addr()?,
-        listeners.grpc.local_addr()?,
-        listeners.http.local_addr()?,
-    );
-    let peer_at = listeners.peer.as_ref().map(TcpListener::local_addr).transpose()?;
+    let addresses = listeners.addresses()?;
     let readiness = Readiness::default();
     let mut parts = Parts::new(stop.clone());
     let pages_stop = CancellationToken::new();
@@ -114,16 +159,8 @@ pub(crate) async fn run(
     readiness.starting("reading the log");
     stores.claim().await?;
     let (closer, health) = (stores.closer(), stores.health.clone());
-    let announcement = Announcement {
-        node: serving.node,
-        zone: serving.settings.process.zone.clone(),
-        kafka: endpoint(serving.advertise.unwrap_or_else(|| HostPort::of(kafka_at))),
-        http: Some(endpoint(HostPort::of(http_at))),
-        peer: peer_at.map(|at| endpoint(serving.advertise_peer.unwrap_or_else(|| HostPort::of(at)))),
-        process: u64::try_from(random() & u128::from(u64::MAX)).expect("masked"),
-    };
+    let announcement = addresses.announcement(&serving);
     tracing::info!(advertised = %announcement.kafka, zone = announcement.zone, "kafka");
-    let cluster = stores.cluster.clone();
     let mut node = Node::start(NodeParts {
         metadata: stores.joined,
         cluster: stores.cluster,
@@ -157,12 +194,7 @@ pub(crate) async fn run(
     );
 
     readiness.ready();
-    let node_id = agent.members.identity().node();
-    let line = format!("ready kafka={kafka_at} grpc={grpc_at} http={http_at} cluster={cluster} node={node_id}\n");
-    io::stdout()
-        .write_all(line.as_bytes())
-        .context("cannot write the ready line to stdout")?;
-
+    addresses.say_ready(&agent)?;
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
@@ -199,13 +231,6 @@ async fn watch_health(
         }
     }
     Ok(())
-}
-
-fn endpoint(address: HostPort) -> Endpoint {
-    Endpoint {
-        host: address.host,
-        port: address.port,
-    }
 }
 
 fn serve_pages(parts: &mut Parts, http: TcpListener, grpc: TcpListener, readiness: &Readiness) -> anyhow::Result<()> {

@@ -41,7 +41,7 @@ class Member(Client):
 
     def work(self):
         consumer = stock.consumer(self.bootstrap, "chaos", session_timeout_ms=10_000, heartbeat_interval_ms=500, reconnect_backoff_ms=20,
-                                  reconnect_backoff_max_ms=200, fetch_error_backoff_ms=20, auto_offset_reset="earliest")
+                                  reconnect_backoff_max_ms=200, fetch_error_backoff_ms=20, auto_offset_reset="earliest", socket_timeout_ms=5_000)
         consumer.subscribe([self.topic], on_assign=self.on_assign)
         while not self.stopping.is_set():
             messages = consumer.consume(500, 0.2)

@@ -250,6 +250,13 @@ pub static METRICS: &[Metric] = &[
         "States of idle producers in partitions that were forgotten.",
     ),
     metric(
+        "esker_coordinator_shards",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "Coordinator shards of groups that this agent holds, of 64 in the cluster.",
+    ),
+    metric(
         "esker_unmerged_bytes",
         Kind::Gauge,
         Unit::Bytes,

@@ -1,6 +1,6 @@
 //! One coordinator for each group, another one when it is gone, and no offset from a coordinator that is not one any more.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
 use esker_kafka::messages::heartbeat_request::HeartbeatRequest;
@@ -12,6 +12,7 @@ use esker_kafka::messages::offset_fetch_request::{
 };
 use esker_kafka::{ErrorCode, Str};
 use esker_model::placement::SHARDS;
+use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::nodes::{Running, World, until};

@@ -1,8 +1,9 @@
 //! Sessions lost, stores out of reach: latency for those who wait, nothing else.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use esker_kafka::ErrorCode;
+use tokio::time::Instant;
 
 use crate::batches::{batch, values_of};
 use crate::nodes::{World, until};

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use esker_agent::agent::{Agent, Endpoint};
 use esker_agent::clock::SystemClock;
@@ -19,6 +19,7 @@ use esker_storage::bucket::Bucket;
 use esker_storage::store::ObjectStore;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
