@@ -202,6 +202,10 @@ pub struct LimitSettings {
 pub struct UpkeepSettings {
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
+    /// `esker.merge.segments`.
+    pub merge_segments: u32,
+    /// `esker.merge.age`.
+    pub merge_age: Duration,
     /// `esker.gc.grace`: how long an object stays after nothing refers to it any more.
     pub gc_grace: Duration,
 }
@@ -267,6 +271,7 @@ impl Profile {
                 ("esker.flush.uploads.max", "2"),
                 ("esker.hedge.percent", "0"),
                 ("esker.gc.grace", "1s"),
+                ("esker.merge.age", "5s"),
                 ("esker.checkpoint.commits", "1024"),
             ],
         }

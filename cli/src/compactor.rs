@@ -177,6 +177,8 @@ fn upkeep(ours: &AgentSettings, scope: Scope, mut settings: Settings) -> Setting
     settings.checkpoint.interval = ours.checkpoint.interval;
     settings.retention.interval = ours.upkeep.retention_check_interval;
     settings.garbage.grace = ours.upkeep.gc_grace;
+    settings.merge.segments_min = usize::try_from(ours.upkeep.merge_segments).unwrap_or(usize::MAX);
+    settings.merge.age_max = ours.upkeep.merge_age;
     settings.expiry.producers_after = ours.producers.id_expiration;
     settings.expiry.producer_windows_max = usize::try_from(ours.producers.state_max).unwrap_or(usize::MAX);
     settings

@@ -22,7 +22,7 @@ def value_of(topic, number, token):
 
 def write_rounds(context, **settings):
     """Each round is one request with a batch for both topics; a round answered before the next begins is an object of its own."""
-    broker = context.broker(esker_checkpoint_interval="1h", **settings)
+    broker = context.broker(**{"esker_checkpoint_interval": "1h", **settings})
     token = uuid.uuid4().hex
     for topic in TOPICS + ["untouched"]:
         stock.create_topic(broker.bootstrap, topic)
@@ -120,6 +120,30 @@ def removed_and_flipped_objects(context):
         damage.repair()
         for topic, offset in [(TOPICS[0], min(damage.gone)), (TOPICS[0], min(damage.bad)), (TOPICS[1], min(damage.gone))]:
             wait_until(lambda: connection.fetch(topic, {0: offset})[0][0] == 0, 15, f"{topic}@{offset} is readable once its object is whole again")
+    broker.stop()
+
+
+@case(own_broker=True)
+def flipped_bit_in_a_merged_object(context):
+    """Merged objects hold many batches: exactly the one with the changed bit fails, loudly; changed back, it is readable again."""
+    broker, token = write_rounds(context, esker_checkpoint_interval="100ms", esker_merge_age="100ms", esker_gc_grace="0ms")
+    broker.start()
+
+    def in_one_merged_object():
+        value = value_of(TOPICS[0], FLIPPED * BATCH + 1, token)
+        holding = [path for path in broker.data_dir.rglob("*") if path.is_file() and value in path.read_bytes()]
+        return len(holding) == 1 and "/merged/" in str(holding[0])
+    wait_until(in_one_merged_object, 30, "everything is merged")
+    broker.stop()
+    path, at = object_of(broker, TOPICS[0], FLIPPED * BATCH + 1, token)
+    flip(path, at + 5)
+    bad = set(range(FLIPPED * BATCH, FLIPPED * BATCH + BATCH))
+    broker.start()
+    inspect(broker, token, {TOPICS[0]: bad, TOPICS[1]: set()})
+    consumer_does_not_skip(broker, TOPICS[0], bad)
+    flip(path, at + 5)
+    with wire.Connection(broker.bootstrap) as connection:
+        wait_until(lambda: connection.fetch(TOPICS[0], {0: min(bad)})[0][0] == 0, 15, "it is readable once its object is whole again")
     broker.stop()
 
 

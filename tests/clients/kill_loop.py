@@ -328,4 +328,4 @@ def checkpoints_merges_and_kills(context):
         return [Confluent("i", bootstrap, topics["i"], recorder, idempotent=True, linger_ms=0),
                 Confluent("p", bootstrap, topics["p"], recorder, idempotent=False)]
     run_loop(context, 30, 4.0, clients, "ip", esker_checkpoint_commits=8, esker_checkpoint_interval="200ms", esker_gc_grace="0ms",
-             esker_cache_bytes="64KiB", esker_flush_age="1ms", esker_flush_min_interval="0ms")
+             esker_cache_bytes="64KiB", esker_flush_age="1ms", esker_flush_min_interval="0ms", esker_merge_segments=4, esker_merge_age="100ms")

@@ -437,6 +437,18 @@ pub static KEYS: &[Key] = &[
         "How long a batch whose predecessor has not arrived yet waits for it.",
     ),
     key(
+        "esker.merge.segments",
+        Slot::Count(|s| &mut s.upkeep.merge_segments, 1..=1_000_000),
+        "64",
+        "Fresh segments are merged when there are so many.",
+    ),
+    key(
+        "esker.merge.age",
+        Slot::Millis(|s| &mut s.upkeep.merge_age, 0..=DAY),
+        "60s",
+        "Fresh segments are merged when the oldest of them has waited so long since its checkpoint.",
+    ),
+    key(
         "esker.gc.grace",
         Slot::Millis(|s| &mut s.upkeep.gc_grace, 0..=365 * DAY),
         "10m",
@@ -514,6 +526,8 @@ impl Settings {
             upkeep: UpkeepSettings {
                 retention_check_interval: zero,
                 gc_grace: zero,
+                merge_segments: 0,
+                merge_age: zero,
             },
         }
     }
