@@ -458,6 +458,7 @@ pub static KEYS: &[Key] = &[
 
 impl Settings {
     /// A value for every field, all of which the table then replaces.
+    #[expect(clippy::too_many_lines, reason = "one line for each field")]
     pub(super) fn blank() -> Self {
         let zero = Duration::ZERO;
         Self {
