@@ -14,6 +14,7 @@ use esker_model::fold::Unsupported;
 use esker_model::{CommitPosition, EntryVerdict, Fold};
 use esker_segment::id::{CommitNumber, SessionId, TopicPartition};
 use esker_segment::segment::{Ordered, SegmentSpan};
+use futures::FutureExt as _;
 use metrics::gauge;
 use tokio::sync::{oneshot, watch};
 
@@ -133,6 +134,28 @@ impl Replica {
         waiting.await.ok()
     }
 
+    /// The same for a commit that may have been skipped before anybody asked: `folded` ends once this replica has folded, or
+    /// skipped, everything up to the commit (`LogHandle::folded`). What is not known then never will be.
+    pub async fn own_verdicts_once(
+        &self,
+        session: SessionId,
+        number: CommitNumber,
+        folded: impl Future<Output = ()>,
+    ) -> Option<Vec<EntryVerdict>> {
+        let mut verdicts = std::pin::pin!(self.own_verdicts(session, number));
+        tokio::select! {
+            biased;
+            verdicts = &mut verdicts => return verdicts,
+            () = folded => {}
+        }
+        // They may have come between the two.
+        let found = verdicts.now_or_never().flatten();
+        if found.is_none() {
+            self.lock_own().verdicts.remove(&(session, number));
+        }
+        found
+    }
+
     /// Commits folded since the last call, for the header of the next segment.
     #[must_use]
     pub fn take_order(&self) -> Vec<Ordered> {
@@ -242,3 +265,6 @@ fn all_partitions(fold: &Fold) -> Vec<TopicPartition> {
 fn as_gauge(value: u64) -> f64 {
     value as f64
 }
+
+#[cfg(test)]
+mod tests;

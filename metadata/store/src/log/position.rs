@@ -22,6 +22,8 @@ use crate::store::{KeyRange, MetadataError};
 
 /// How long the watch is given before the missing range is read directly.
 const WATCH_LAG_MAX: Duration = Duration::from_millis(3);
+/// How long to wait before a barrier that failed is tried again.
+const BARRIER_PAUSE: Duration = Duration::from_millis(200);
 
 /// How far the log has been folded.
 #[derive(Clone, Debug)]
@@ -159,6 +161,19 @@ impl LogHandle {
                 self.shared.nudge.notify_one();
                 self.shared.position.reached(index).await
             }
+        }
+    }
+
+    /// Ends once everything up to a commit of this process is folded or was skipped by loading a checkpoint. Where its index
+    /// is not known, that takes a read barrier, tried until it works: use a deadline, or wait for something else beside it.
+    pub async fn folded(&self, index: Option<LogIndex>) {
+        if let Some(index) = index {
+            // When the follower has ended, nothing more comes.
+            drop(self.reached(index).await);
+            return;
+        }
+        while self.barrier().await.is_err() {
+            tokio::time::sleep(BARRIER_PAUSE).await;
         }
     }
 
