@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use esker_metadata::log::LogHandle;
 use esker_metadata::replica::Replica;
 use esker_model::EntryVerdict;
-use esker_model::entry::{Entry, OffsetChange, Offsets};
+use esker_model::entry::{CommitRecord, Entry, OffsetChange, Offsets};
 use esker_model::verdict::{OffsetRefusal, OffsetsVerdict};
 use esker_segment::id::{LogIndex, TopicId, TopicPartition};
 use futures::FutureExt as _;
@@ -47,6 +47,7 @@ impl From<ProposeError> for OffsetLogError {
         match error {
             ProposeError::Refused => Self::Fenced,
             ProposeError::Closed => Self::Unavailable,
+            ProposeError::TooLarge => Self::TooLarge,
             ProposeError::Unknown => Self::OutcomeUnknown,
         }
     }
@@ -65,6 +66,13 @@ fn judged(verdict: &EntryVerdict) -> Result<(), OffsetLogError> {
         }
         _ => Err(OffsetLogError::TooLarge),
     }
+}
+
+/// The entry, if a commit record can hold it. One that cannot must not get in line: it would fail its neighbours too.
+fn committable(entry: Entry) -> Option<Entry> {
+    let mut record = CommitRecord { entries: vec![entry] };
+    record.encode().ok()?;
+    record.entries.pop()
 }
 
 impl LogOffsets {
@@ -90,7 +98,10 @@ impl OffsetLog for LogOffsets {
             txn: None,
             changes,
         };
-        match self.queue.push(held, Entry::Offsets(entry)) {
+        let Some(entry) = committable(Entry::Offsets(entry)) else {
+            return std::future::ready(Err(OffsetLogError::TooLarge)).boxed();
+        };
+        match self.queue.push(held, entry) {
             Ok(outcome) => async move { judged(&outcome.await.unwrap_or(Err(ProposeError::Unknown))?) }.boxed(),
             Err(error) => std::future::ready(Err(error.into())).boxed(),
         }

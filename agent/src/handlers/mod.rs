@@ -21,6 +21,7 @@ use crate::writer::ProposeError;
 pub(crate) fn propose_code(error: ProposeError) -> ErrorCode {
     match error {
         ProposeError::Refused => ErrorCode::TopicAlreadyExists,
+        ProposeError::TooLarge => ErrorCode::InvalidRequest,
         ProposeError::Closed => ErrorCode::NotController,
         ProposeError::Unknown => ErrorCode::RequestTimedOut,
     }

@@ -35,6 +35,9 @@ pub enum ProposeError {
     /// The agent is shutting down; nothing changed.
     #[error("shutting down")]
     Closed,
+    /// They do not fit into a commit record; nothing changed.
+    #[error("the entries do not fit into a commit record")]
+    TooLarge,
     /// Nobody knows whether they were or will be applied.
     #[error("outcome unknown")]
     Unknown,

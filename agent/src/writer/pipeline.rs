@@ -97,6 +97,15 @@ pub struct Pipeline {
     items: VecDeque<Item>,
 }
 
+/// What is next in line.
+#[derive(Debug)]
+pub enum Ready {
+    /// A commit.
+    Commit(Group),
+    /// An item that no record can hold: it fails, nothing else.
+    TooLarge(Item),
+}
+
 /// Room kept in a record for its frame.
 const FRAME_BYTES: usize = 64;
 
@@ -146,7 +155,7 @@ impl Pipeline {
 
     /// Takes the items of the next commit: all that are next in line and ready, within the limits of a record. A proposal
     /// with compares of its own is alone in its commit, so that a refusal concerns only itself.
-    pub fn take_ready(&mut self) -> Option<Group> {
+    pub fn take_ready(&mut self) -> Option<Ready> {
         let mut record = CommitRecord::default();
         let mut items = Vec::new();
         let mut bytes = FRAME_BYTES;
@@ -164,8 +173,15 @@ impl Pipeline {
             if !items.is_empty() && (alone || full) {
                 break;
             }
+            let own = CommitRecord { entries };
+            if own.encode().is_err() {
+                if items.is_empty() {
+                    return self.items.pop_front().map(Ready::TooLarge);
+                }
+                break;
+            }
             bytes += cost;
-            record.entries.extend(entries);
+            record.entries.extend(own.entries);
             items.extend(self.items.pop_front());
             if alone {
                 break;
@@ -174,11 +190,13 @@ impl Pipeline {
         if items.is_empty() {
             return None;
         }
-        let record = record.encode().expect("the limits of a record were kept");
-        Some(Group {
+        let record = record
+            .encode()
+            .expect("each item fits by itself, and their sum was kept within the limits");
+        Some(Ready::Commit(Group {
             record: Bytes::from(record),
             items,
-        })
+        }))
     }
 }
 
@@ -217,3 +235,6 @@ pub fn verdicts_in_order(uploaded: &Uploaded, verdict: &EntryVerdict) -> Option<
         .map(|place| verdicts.get(*place).copied())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

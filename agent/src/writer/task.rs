@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, trace, warn};
 
-use super::pipeline::{Flushed, Group, Item, Pipeline, Uploaded, verdicts_in_order};
+use super::pipeline::{Flushed, Group, Item, Pipeline, Ready, Uploaded, verdicts_in_order};
 use super::upload::{Upload, Uploader};
 use super::{ProposeError, WriterEnd};
 use crate::membership::Membership;
@@ -214,8 +214,13 @@ impl Writer {
 
     async fn submit_ready(&mut self) {
         while self.orphans.is_none() && self.commits.len() < COMMITS_MAX {
-            let Some(Group { record, items }) = self.pipeline.take_ready() else {
-                return;
+            let Group { record, items } = match self.pipeline.take_ready() {
+                Some(Ready::Commit(group)) => group,
+                Some(Ready::TooLarge(item)) => {
+                    self.fail_too_large(item);
+                    continue;
+                }
+                None => return,
             };
             let mut commit = Commit {
                 record,
@@ -234,7 +239,8 @@ impl Writer {
             self.segments_through = commit.segments_through;
             match self.committer.submit(commit).await {
                 Ok(pending) => {
-                    let judged = judge(Arc::clone(&self.parts.replica), self.session.id(), pending);
+                    let (replica, log) = (Arc::clone(&self.parts.replica), self.parts.log.clone());
+                    let judged = judge(replica, log, self.session.id(), pending);
                     self.commits.push_back(Box::pin(async move { (items, judged.await) }));
                 }
                 Err(cause) => {
@@ -310,6 +316,16 @@ impl Writer {
             .settle(flushed.batches.iter().map(|batch| (batch.at, batch.meta)));
         for batch in flushed.batches {
             batch.ack.fill(outcome);
+        }
+    }
+
+    fn fail_too_large(&self, item: Item) {
+        match item {
+            Item::Entries(proposal) => drop(proposal.reply.send(Err(ProposeError::TooLarge))),
+            Item::Segment { flushed, .. } => {
+                error!(number = %flushed.number, "segment entry does not fit into a commit record");
+                self.fail(flushed, Outcome::NotCommitted);
+            }
         }
     }
 
@@ -407,12 +423,15 @@ impl Writer {
 }
 
 /// Waits for a commit and for the verdicts of this agent's own fold.
-async fn judge(replica: Arc<Replica>, session: SessionId, pending: Pending) -> GroupOutcome {
+async fn judge(replica: Arc<Replica>, log: LogHandle, session: SessionId, pending: Pending) -> GroupOutcome {
     match pending.await {
-        CommitResult::Committed { number, .. } => match replica.own_verdicts(session, number).await {
-            Some(verdicts) => GroupOutcome::Applied(verdicts),
-            None => GroupOutcome::Unknown,
-        },
+        CommitResult::Committed { number, index } => {
+            // A checkpoint may have been loaded over it before its answer came.
+            match replica.own_verdicts_once(session, number, log.folded(index)).await {
+                Some(verdicts) => GroupOutcome::Applied(verdicts),
+                None => GroupOutcome::Unknown,
+            }
+        }
         CommitResult::Refused { .. } => GroupOutcome::Refused,
         CommitResult::SessionLost => GroupOutcome::SessionLost,
         CommitResult::Undecided => GroupOutcome::Unknown,

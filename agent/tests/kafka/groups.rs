@@ -9,6 +9,7 @@ use esker_kafka::messages::join_group_response::JoinGroupResponse;
 use esker_kafka::messages::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
+use esker_kafka::messages::offset_commit_response::OffsetCommitResponse;
 use esker_kafka::messages::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
@@ -112,6 +113,46 @@ async fn trap_22_metadata_and_leader_epoch_of_a_commit_come_back() {
             assert_eq!(found.committed_leader_epoch, if read >= 5 { epoch } else { -1 });
         }
     }
+}
+
+/// A commit of partitions of a topic, each with the longest metadata that is allowed.
+fn long_commit(topic: &Topic, partitions: impl Iterator<Item = i32>) -> OffsetCommitRequest {
+    let metadata = Str::from("m".repeat(4_096));
+    let mut request = commit(topic, 0, None);
+    request.topics[0].partitions = partitions
+        .zip(1..)
+        .map(|(partition_index, committed_offset)| OffsetCommitRequestPartition {
+            partition_index,
+            committed_offset,
+            committed_leader_epoch: -1,
+            committed_metadata: Some(metadata.clone()),
+        })
+        .collect();
+    request
+}
+
+#[tokio::test]
+async fn commits_that_no_record_can_hold_are_refused_and_the_last_duplicate_counts() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let topic = client.create("t", 300, &[]).await;
+    let codes = |response: OffsetCommitResponse| -> BTreeSet<i16> {
+        let partitions = response.topics[0].partitions.iter();
+        partitions.map(|partition| partition.error_code).collect()
+    };
+    let too_large = client.call(9, &long_commit(&topic, 0..300)).await;
+    assert_eq!(codes(too_large), [ErrorCode::InvalidCommitOffsetSize.code()].into());
+    assert_eq!(committed(&mut client, 9, &topic, 299).await.committed_offset, -1);
+    let duplicates = client.call(9, &long_commit(&topic, std::iter::repeat_n(0, 300))).await;
+    assert_eq!(duplicates.topics[0].partitions.len(), 300);
+    assert_eq!(codes(duplicates), [0].into());
+    assert_eq!(committed(&mut client, 9, &topic, 0).await.committed_offset, 300);
+    // Both at once, so that they may meet in one commit.
+    let (mut first, mut second) = (broker.connect().await, broker.connect().await);
+    let (low, high) = (long_commit(&topic, 0..200), long_commit(&topic, 100..300));
+    let (low, high) = tokio::join!(first.call(9, &low), second.call(9, &high));
+    assert_eq!((codes(low), codes(high)), ([0].into(), [0].into()));
+    assert_eq!(committed(&mut client, 9, &topic, 299).await.committed_offset, 200);
 }
 
 fn join(member_id: Str, metadata: &'static str) -> JoinGroupRequest {

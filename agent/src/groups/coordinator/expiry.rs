@@ -17,6 +17,7 @@ use esker_segment::id::{LogIndex, TopicPartition};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::offsets::DELETIONS_MAX;
 use super::{Coordinator, Queued};
 use crate::groups::group::Effects;
 use crate::groups::ids::GroupId;
@@ -27,8 +28,6 @@ const LOOKS: u32 = 64;
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// and at least this often, so that no group comes and is forgotten unseen (`empty_group_retention`).
 const INTERVAL_MAX: Duration = Duration::from_secs(5 * 60);
-/// Offsets that one entry expires.
-const CHANGES_MAX: usize = 1_000;
 
 /// Expires offsets of one coordinator's groups.
 pub struct OffsetExpiry {
@@ -87,7 +86,7 @@ impl OffsetExpiry {
             if self.occupied.contains_key(&group) || !(self.coordinator.parts.owns)(&group) {
                 continue;
             }
-            for some in partitions.chunks(CHANGES_MAX) {
+            for some in partitions.chunks(DELETIONS_MAX) {
                 let Some(queued) = self.coordinator.expire(&group, some, below) else {
                     break;
                 };

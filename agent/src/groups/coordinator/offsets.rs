@@ -6,14 +6,17 @@
 use std::sync::Arc;
 
 use esker_model::entry::{OffsetAction, OffsetChange};
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryFutureExt as _};
 
 use super::Coordinator;
 use crate::groups::error::GroupError;
 use crate::groups::group::{Effects, Group};
 use crate::groups::ids::{Generation, GroupId, InstanceId, MemberId};
 use crate::groups::seams::OffsetLogError;
+
+/// Offsets that one entry deletes or expires.
+pub(super) const DELETIONS_MAX: usize = 1_000;
 
 /// Who commits offsets.
 #[derive(Clone, Debug)]
@@ -86,11 +89,11 @@ impl Coordinator {
         self.check_owned(group)?;
         let groups = self.lock_groups();
         let Some(slot) = groups.by_id.get(group).cloned() else {
-            return Ok(self.queue_changes(group, changes(None)?));
+            return Ok(self.queue_deletions(group, &changes(None)?));
         };
         drop(groups);
         let cell = slot.lock();
-        Ok(self.queue_changes(group, changes(Some(&cell.group))?))
+        Ok(self.queue_deletions(group, &changes(Some(&cell.group))?))
     }
 
     /// Deletes a group without members, and its offsets.
@@ -113,7 +116,8 @@ impl Coordinator {
             partition: at.partition,
             action: OffsetAction::Delete,
         });
-        let queued = self.queue_delete(group, deletions.collect())?;
+        let deletions: Vec<OffsetChange> = deletions.collect();
+        let queued = self.queue_delete(group, &deletions)?;
         queued.await.map_err(|error| match error {
             OffsetLogError::Fenced => GroupError::NotCoordinator,
             OffsetLogError::Unavailable
@@ -123,19 +127,26 @@ impl Coordinator {
         })
     }
 
-    fn queue_delete(self: &Arc<Self>, group: &GroupId, deletions: Vec<OffsetChange>) -> Result<Queued, GroupError> {
+    fn queue_delete(self: &Arc<Self>, group: &GroupId, deletions: &[OffsetChange]) -> Result<Queued, GroupError> {
         let groups = self.lock_groups();
         let Some(slot) = groups.by_id.get(group).cloned() else {
-            return Ok(self.queue_changes(group, deletions));
+            return Ok(self.queue_deletions(group, deletions));
         };
         drop(groups);
         self.with_cell(&slot, |cell, _| match cell.group.check_delete() {
             Ok(()) => {
-                let queued = self.queue_changes(group, deletions);
+                let queued = self.queue_deletions(group, deletions);
                 (Ok(queued), cell.group.end(&GroupError::Unavailable))
             }
             Err(refusal) => (Err(refusal), Effects::default()),
         })
+    }
+
+    /// Deletions of any number, in entries that a commit can hold. They are no commit of a member: those stay whole.
+    fn queue_deletions(&self, group: &GroupId, deletions: &[OffsetChange]) -> Queued {
+        let entries = deletions.chunks(DELETIONS_MAX);
+        let queued: Vec<Queued> = entries.map(|some| self.queue_changes(group, some.to_vec())).collect();
+        futures::future::try_join_all(queued).map_ok(drop).boxed()
     }
 
     pub(super) fn queue_changes(&self, group: &GroupId, changes: Vec<OffsetChange>) -> Queued {

@@ -443,3 +443,13 @@ async fn member_ids_are_readable_and_bounded() {
     let long = "é".repeat(20_000);
     assert_eq!(bench.coordinator.fresh_id(&long).len(), 1024 + 37);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_group_with_many_offsets_is_deleted_in_entries_that_a_commit_can_hold() {
+    let bench = Bench::new(GroupSettings::default());
+    (0..2_500).for_each(|partition| bench.log.put("g", at(ORDERS, partition), 1));
+    let before = bench.log.position();
+    bench.coordinator.delete(&group("g")).await.unwrap();
+    assert_eq!(bench.log.position().unwrap().0 - before.unwrap().0, 3);
+    assert!(!bench.log.has_group(&group("g")));
+}

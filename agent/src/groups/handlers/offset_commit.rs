@@ -1,5 +1,6 @@
 //! OffsetCommit.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_kafka::ErrorCode;
@@ -31,7 +32,7 @@ impl Coordinator {
         let keys: Vec<TopicKey<'_>> = request.topics.iter().map(|topic| key(topic, by_id)).collect();
         let found = look_up(&self.parts().topics, &keys).await;
         let now = (self.parts().wall_clock)();
-        let mut changes = Vec::new();
+        let mut changes = BTreeMap::new();
         let mut answers: Vec<Vec<ErrorCode>> = Vec::with_capacity(request.topics.len());
         for ((topic, key), found_topic) in request.topics.iter().zip(&keys).zip(&found.topics) {
             let missing = if found.certain {
@@ -41,7 +42,9 @@ impl Coordinator {
             };
             let codes = topic.partitions.iter().map(|partition| {
                 let found_topic = found_topic.as_ref().ok_or(missing)?;
-                changes.push(self.change(found_topic, partition, now)?);
+                let change = self.change(found_topic, partition, now)?;
+                // The last one counts, as if they had come one after the other.
+                changes.insert((change.topic, change.partition), change);
                 Ok(())
             });
             answers.push(codes.map(|one| one.err().unwrap_or(ErrorCode::None)).collect());
@@ -49,7 +52,7 @@ impl Coordinator {
         let outcome = if changes.is_empty() {
             ErrorCode::None
         } else {
-            self.commit_changes(request, changes).await
+            self.commit_changes(request, changes.into_values().collect()).await
         };
         respond(request, &answers, outcome, by_id)
     }
