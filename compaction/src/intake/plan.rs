@@ -138,21 +138,21 @@ impl SourceSegment {
         range.end - range.start
     }
 
-    /// Whether merging would gain nothing: it is large, its slices are long, nearly all of it counts, and its topics may share
-    /// an object.
+    /// Whether merging would gain nothing: it is large, its slices are long, nearly all of its data counts, and it holds only
+    /// one topic. It is never rewritten, so what shares it would keep its space for as long as any of it counts.
     #[must_use]
     pub fn is_good_enough(&self, policies: &dyn TopicPolicies, settings: &MergeSettings) -> bool {
-        let bytes = self.bytes();
+        let bytes = self.object.index_position.saturating_sub(SEGMENT_HEADER_BYTES);
         if bytes < settings.stay_bytes_min {
             return false;
         }
         let live: u64 = self.batches.iter().map(|batch| u64::from(batch.meta.bytes)).sum();
         let runs = u64::try_from(self.as_slices().len()).unwrap_or(u64::MAX);
-        let mut topics = self.batches.iter().map(|batch| policies.policy(batch.at.topic));
+        let mut topics = self.batches.iter().map(|batch| batch.at.topic);
         let first = topics.next();
         live >= bytes - bytes / DEAD_PARTS
             && live / runs.max(1) >= SLICE_BYTES_GOOD
-            && first.is_some_and(|first| !first.compacts && topics.all(|policy| policy == first))
+            && first.is_some_and(|first| !policies.policy(first).compacts && topics.all(|topic| topic == first))
     }
 
     /// The segment as a manifest names it when it stays where it is: runs of batches that follow each other both in the

@@ -338,6 +338,7 @@ async fn a_large_segment_of_long_slices_is_never_written_again() {
     let mut world = World::new(7).await;
     let node = world.node().await;
     let (large, keyed) = (node.create("large", 2).await, node.create("keyed", 1).await);
+    let (other, gone) = (node.create("other", 1).await, node.create("gone", 1).await);
     let compacts = TopicPolicy {
         compacts: true,
         ..TopicPolicy::default()
@@ -347,6 +348,10 @@ async fn a_large_segment_of_long_slices_is_never_written_again() {
     let mib = 1 << 20;
     let long = |topic, partition| (at(topic, partition), 2, mib);
     let stays = world.produce(&node, &[long(large, 0), long(large, 1)]).await;
+    let shared = world.produce(&node, &[long(large, 0), long(other, 0)]).await;
+    // Between two of its batches and after them lies what never counted.
+    let partly_dead = world.produce(&node, &[long(large, 0), long(gone, 0)]).await;
+    node.delete(gone).await;
     let with_keyed = world.produce(&node, &[long(large, 0), long(keyed, 0)]).await;
     let too_short = world.produce(&node, &[(at(large, 0), 1, mib / 2)]).await;
     fill(&mut world, &node, &[large], 20).await;
@@ -355,7 +360,7 @@ async fn a_large_segment_of_long_slices_is_never_written_again() {
     let key = |name| world.objects.key(&ObjectName::Segment(name)).0;
     let left = world.keys();
     assert!(left.contains(&key(stays)), "a good segment is written again");
-    for name in [with_keyed, too_short] {
+    for name in [shared, partly_dead, with_keyed, too_short] {
         assert!(!left.contains(&key(name)), "{name:?} stays");
     }
     for partition in [0, 1] {
