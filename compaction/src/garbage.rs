@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use esker_metadata::log::Cluster;
 use esker_metadata::store::MetadataError;
+use esker_segment::id::SessionId;
 use esker_segment::name::ObjectName;
 use esker_segment::wire::FormatError;
 use esker_storage::merged::{Manifests, MergedError};
@@ -54,6 +55,17 @@ pub enum GarbageError {
         what: String,
         /// Why.
         why: FormatError,
+    },
+    /// The bucket holds objects of a session that the coordination store has not given out yet.
+    #[error(
+        "the bucket holds objects of session {found}, but the last one that the coordination store has given out is \
+         {counter}: it was restored from an old copy; nothing is deleted, run esker recover"
+    )]
+    WentBack {
+        /// The highest session of the bucket.
+        found: SessionId,
+        /// The highest that the coordination store knows of.
+        counter: SessionId,
     },
     /// Bucket and coordination store do not belong together.
     #[error(transparent)]
@@ -98,8 +110,10 @@ impl Collector {
     ) -> Result<Collected, GarbageError> {
         let objects = manifests.objects();
         incarnation::verify(objects, &cluster.incarnation).await?;
+        incarnation::verify_last(objects, &cluster.incarnation).await?;
         let listed = list(cluster, objects).await?;
         let standing = read(cluster, manifests).await?;
+        went_back(cluster, &listed, &standing)?;
         let now = Instant::now();
         let mut collected = Collected {
             objects: listed.len(),
@@ -143,6 +157,23 @@ impl Collector {
         collected.waiting = self.marked.len();
         Ok(collected)
     }
+}
+
+/// Session ids are never given out twice, so an object of one that was not given out yet is of a future that the coordination
+/// store has forgotten, and so may be everything that it does not refer to.
+fn went_back(cluster: &Cluster, listed: &BTreeMap<ObjectName, u64>, standing: &Standing) -> Result<(), GarbageError> {
+    let sessions = listed.keys().map(|name| match name {
+        ObjectName::Segment(name) | ObjectName::Other { name, .. } => name,
+    });
+    let ours = sessions.filter(|name| name.incarnation == cluster.incarnation.number);
+    let (found, counter) = (
+        ours.map(|name| name.session).max().unwrap_or_default(),
+        standing.counter,
+    );
+    if found > counter {
+        return Err(GarbageError::WentBack { found, counter });
+    }
+    Ok(())
 }
 
 /// All objects of this incarnation, with their sizes. Keys that are no names are nobody's business here.

@@ -7,7 +7,7 @@
 //! Does not own: what an incarnation is (`esker_metadata::keys::incarnation`).
 
 use esker_metadata::keys::incarnation::Incarnation;
-use esker_segment::id::IncarnationId;
+use esker_segment::id::{IncarnationId, IncarnationNumber};
 use esker_segment::journal;
 use esker_segment::wire::FormatError;
 use esker_storage::named::NamedObjects;
@@ -30,6 +30,12 @@ pub enum IncarnationError {
     /// The coordination store has begun another incarnation.
     #[error("the cluster has another incarnation now")]
     Moved,
+    /// The bucket holds the beginning of a later life: what this one does not refer to may be that one's.
+    #[error("the bucket has heard of incarnation {next}: nothing is deleted for one that recovery may have ended")]
+    Succeeded {
+        /// The later one.
+        next: IncarnationNumber,
+    },
     /// The object cannot be read.
     #[error("incarnation object is damaged: {0}")]
     Damaged(FormatError),
@@ -59,6 +65,22 @@ pub async fn verify(objects: &NamedObjects, incarnation: &Incarnation) -> Result
             bucket: found.id,
             store: ours.id,
         })
+    }
+}
+
+/// Whether recovery has begun, or has begun to begin, a later life, perhaps on another coordination store. An old life may live
+/// on where nobody told it; it must not delete what the new one goes on reading.
+///
+/// # Errors
+/// `Succeeded`, or the bucket's.
+pub async fn verify_last(objects: &NamedObjects, incarnation: &Incarnation) -> Result<(), IncarnationError> {
+    let next = IncarnationNumber(incarnation.number.0.saturating_add(1));
+    let length = object(incarnation).encode().length_bytes;
+    let key = ObjectKey(objects.cluster.incarnation_key(next));
+    match objects.store.read(&key, 0..length).await {
+        Ok(_) => Err(IncarnationError::Succeeded { next }),
+        Err(StoreError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

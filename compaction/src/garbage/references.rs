@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use esker_metadata::keys::commit::Progress;
 use esker_metadata::keys::root::Root;
-use esker_metadata::keys::{commit, incarnation, published, record, root, session};
+use esker_metadata::keys::{commit, counter, incarnation, published, record, root, session};
 use esker_metadata::log::Cluster;
 use esker_metadata::store::{KeyRange, KeyValue};
 use esker_model::CommitRecord;
@@ -45,6 +45,8 @@ pub struct Counters {
 pub struct Standing {
     /// Live sessions.
     pub sessions: BTreeMap<SessionId, Counters>,
+    /// The last session that was given out.
+    pub counter: SessionId,
     /// What is referred to.
     pub references: References,
 }
@@ -58,6 +60,7 @@ pub async fn read(cluster: &Cluster, manifests: &Manifests) -> Result<Standing, 
     let ranges = vec![
         KeyRange::Key(incarnation::KEY),
         KeyRange::Key(root::KEY),
+        KeyRange::Key(counter::KEY),
         prefix(session::PREFIX),
         prefix(commit::PREFIX),
         prefix(published::PREFIX),
@@ -68,9 +71,12 @@ pub async fn read(cluster: &Cluster, manifests: &Manifests) -> Result<Standing, 
     if next().pop().is_none_or(|kv| kv.value != cluster.incarnation.encode()) {
         return Err(IncarnationError::Moved.into());
     }
-    let (root, sessions, commits, published, records) = (next().pop(), next(), next(), next(), next());
+    let (root, counter) = (next().pop(), next().pop());
+    let counter = counter.map_or(Ok(SessionId(0)), |kv| counter::decode(&kv.value));
+    let (sessions, commits, published, records) = (next(), next(), next(), next());
     let mut standing = Standing {
         sessions: counters(&sessions, &commits, &published)?,
+        counter: counter.map_err(|why| damaged("session counter", why))?,
         references: References::default(),
     };
     let names = &mut standing.references.names;

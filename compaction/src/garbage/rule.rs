@@ -87,6 +87,7 @@ mod tests {
         };
         Standing {
             sessions: BTreeMap::from([(SessionId(7), counters)]),
+            counter: SessionId(7),
             references: References {
                 names: referenced.iter().copied().collect(),
             },
