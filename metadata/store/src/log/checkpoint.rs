@@ -84,7 +84,7 @@ pub enum RootOutcome {
     Published(Box<PublishedRoot>),
     /// Someone else has published one meanwhile.
     Raced,
-    /// The caller does not lead any more.
+    /// The caller does not lead any more, or the cluster has begun another incarnation.
     NotLeading,
 }
 
@@ -123,10 +123,12 @@ pub async fn publish_root(
         Some(revision) => Compare::ModRevision(root::KEY, revision),
         None => Compare::Absent(root::KEY),
     };
+    // Read back with the others: under another incarnation nobody may conclude what was not published.
+    let leading: Vec<Compare> = [cluster.unchanged()].into_iter().chain(leading).collect();
     let value = root.encode();
     let reads = leading.iter().map(|compare| Op::Get(compare.key().clone()));
     let txn = Txn {
-        compares: [vec![unmoved, cluster.unchanged()], leading.clone()].concat(),
+        compares: [vec![unmoved], leading.clone()].concat(),
         then: [vec![Op::put(root::KEY, value.clone())], also].concat(),
         otherwise: [Op::Get(root::KEY)].into_iter().chain(reads).collect(),
     };
@@ -207,6 +209,11 @@ impl Truncation {
             samples: VecDeque::new(),
             removed_bytes: 0,
         }
+    }
+
+    /// Forgets past revisions: the process does not lead any more.
+    pub fn forget(&mut self) {
+        self.samples.clear();
     }
 
     /// Whether there are records at or below a root, as far as this process has followed.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use esker_metadata::keys::incarnation::{self, Incarnation};
 use esker_metadata::keys::record;
 use esker_metadata::log::{HistoryKept, PublishedRoot, RootOutcome, Truncated, Truncation, publish_root, read_root};
 use esker_metadata::simulated::{Chance, Faults};
 use esker_metadata::store::{KeyRange, MetadataStore, Op, Revision, Txn};
-use esker_segment::id::LogIndex;
+use esker_segment::id::{IncarnationNumber, LogIndex};
 
 use crate::{Following, World, commit, run};
 
@@ -59,6 +60,31 @@ async fn one_of_two_roots_wins() {
         .unwrap();
     assert_eq!(fenced, RootOutcome::NotLeading);
     assert_eq!(read_root(&world.cluster).await.unwrap(), Some(*first));
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_another_incarnation_nobody_is_told_that_somebody_else_was_faster() {
+    let world = World::calm().await;
+    let following = world.follow();
+    commit_many(&world, 1).await;
+    following.catch_up().await;
+    let leader = world.session().await;
+    let root = world.checkpoint(&following.recorder.get().entries);
+    let next = Incarnation {
+        number: IncarnationNumber(2),
+        ..world.cluster.incarnation
+    };
+    let moved = Txn {
+        then: vec![Op::put(incarnation::KEY, next.encode())],
+        ..Txn::default()
+    };
+    world.store.txn(moved).await.unwrap();
+    let late = publish_root(&world.cluster, None, vec![leader.compare()], root, vec![]).await;
+    assert_eq!(
+        late.unwrap(),
+        RootOutcome::NotLeading,
+        "raced would mean: delete what was written"
+    );
 }
 
 #[tokio::test(start_paused = true)]
