@@ -276,3 +276,26 @@ impl<S: MetadataStore> MetadataStore for Counting<S> {
         self.inner.compact(revision).await
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_went_back_and_grew_by_as_many_commits_ends_following() {
+    let world = World::calm().await;
+    let mut following = world.follow();
+    let (_session, committer) = world.committer().await;
+    for at in 0..3 {
+        run(&committer, commit(&at.to_string())).await;
+    }
+    following.catch_up().await;
+    let head = world
+        .store
+        .peek(&[KeyRange::Key("log/head".into())])
+        .ranges
+        .remove(0)
+        .remove(0);
+    change(&world, vec![Op::Delete("log/head".into())]).await;
+    for _ in 0..3 {
+        change(&world, vec![Op::put("log/head".into(), head.value.clone())]).await;
+    }
+    let end = (&mut following.end).await.unwrap();
+    assert_eq!(end, FollowEnd::Diverged { index: LogIndex(3) });
+}

@@ -32,6 +32,8 @@ pub(super) enum Wanted {
 pub(super) struct Listing {
     pub(super) revision: Revision,
     pub(super) head: LogIndex,
+    /// When the last commit was made, if there was one.
+    pub(super) head_at: Option<Revision>,
     pub(super) root: Option<(Root, Revision)>,
     /// Keys of the families that are followed.
     pub(super) keys: Vec<KeyValue>,
@@ -102,6 +104,7 @@ pub(super) async fn read(cluster: &Cluster, wanted: Wanted, also: &[Bytes]) -> R
     Ok(Listing {
         revision: snapshot.revision,
         head: end_of_log(&cluster.incarnation, head.as_ref())?,
+        head_at: head.as_ref().map(|kv| kv.mod_revision),
         root: root.map_err(|why| ListingError::Damaged { key: "root", why })?,
         keys,
         records: records

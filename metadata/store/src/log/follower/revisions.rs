@@ -36,6 +36,8 @@ pub(super) struct Tracker {
     /// The followed keys as the sink knows them.
     known: BTreeMap<Bytes, Revision>,
     root_seen: Option<Revision>,
+    /// The last commit that was applied, and when it was made.
+    last: Option<(LogIndex, Revision)>,
     followed: Vec<Bytes>,
 }
 
@@ -90,6 +92,7 @@ impl Tracker {
             seen: Revision(0),
             known: BTreeMap::new(),
             root_seen: None,
+            last: None,
             followed,
         }
     }
@@ -109,6 +112,14 @@ impl Tracker {
                 applied,
                 head: listing.head,
             });
+        }
+        // A store that went back and grew again by as many commits has others at these indexes.
+        if let (Some((index, made)), Some(found)) = (self.last, listing.head_at)
+            && index == applied
+            && listing.head == applied
+            && made != found
+        {
+            return Err(FollowEnd::Diverged { index });
         }
         let remembers_too_many = self.shared.live(|live| live.len() > LIVE_MAX);
         Ok(listing.records.is_none() && (listing.head > applied || remembers_too_many))
@@ -219,6 +230,7 @@ impl Tracker {
         loaded.map_err(|error| Trouble::Retry(format!("checkpoint at {index} cannot be loaded: {error}")))?;
         self.root_seen = root.map(|(_, revision)| *revision);
         self.shared.position.recent(|recent| recent.restart(index));
+        self.last = None;
         self.position.set(Some(index));
         Ok(())
     }
@@ -288,6 +300,7 @@ impl Tracker {
 
     fn apply(&mut self, commit: AppliedCommit) -> Result<(), FollowEnd> {
         let (index, applied) = (commit.index, Applied::of(&commit));
+        self.last = Some((index, commit.revision));
         self.sink.apply(commit).map_err(FollowEnd::Sink)?;
         self.shared.position.recent(|recent| recent.push(applied));
         self.position.set(Some(index));
