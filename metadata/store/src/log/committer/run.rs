@@ -142,7 +142,13 @@ impl Runner {
                 let compare = slot.refused.unwrap_or_default();
                 slot.stage = Stage::Done(CommitResult::Refused { compare });
             }
-            Why::TooEarly => slot.stage = Stage::Parked,
+            // First in line, and still too early: the store went back behind this session's commits. That is not for the
+            // committer to mend, but it need not ask without a pause.
+            Why::TooEarly if at == 0 && slot.early_in_front => self.send_again(at),
+            Why::TooEarly => {
+                slot.early_in_front |= at == 0;
+                slot.stage = Stage::Parked;
+            }
             // The number is voided when it is first in line. Before that an earlier void may not be known to have
             // happened, and this one would wipe out the mark that tells.
             Why::Compare(compare) => {

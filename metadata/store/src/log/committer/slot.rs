@@ -54,6 +54,8 @@ pub(super) struct Slot {
     pub(super) maybe: bool,
     /// The condition that did not hold. From then on the number is being voided.
     pub(super) refused: Option<usize>,
+    /// It was too early once although it was first in line.
+    pub(super) early_in_front: bool,
     /// An index that had been reached before the first attempt.
     pub(super) floor: LogIndex,
     pub(super) sent_at: Instant,
@@ -89,6 +91,7 @@ impl Slot {
             stage: Stage::Parked,
             maybe: false,
             refused: None,
+            early_in_front: false,
             floor,
             sent_at: Instant::now(),
             backoff: Backoff::new(session.id.0 ^ number.0.rotate_left(32)),
