@@ -216,6 +216,8 @@ impl Compaction {
             return Ok(false);
         }
         if self.lead(Duty::Checkpoint).await?.is_none() {
+            // What it knew of old revisions is another's to use now.
+            self.truncation.forget();
             return Ok(false);
         }
         if let Some(root) = self.root.as_ref().filter(|_| !self.truncated) {
