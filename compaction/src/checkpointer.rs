@@ -127,9 +127,10 @@ pub async fn checkpoint(
     Ok(CheckpointOutcome::Lost)
 }
 
-/// Deletes objects that certainly no root names.
+/// Deletes objects that certainly no root names. Backwards: a state without the index objects before it would look whole to a
+/// recovery.
 async fn discard(objects: &NamedObjects, names: &[ObjectName]) {
-    for name in names {
+    for name in names.iter().rev() {
         if let Err(error) = objects.delete(name).await {
             tracing::debug!(%error, "object of a lost checkpoint is left to the garbage collector");
         }

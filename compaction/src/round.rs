@@ -214,9 +214,10 @@ impl<'a> RoundWriter<'a> {
         self.container(ObjectKind::Manifest, root.encode()?).await
     }
 
-    /// Deletes what was written; to be called only when it is certain that no root names it.
+    /// Deletes what was written; to be called only when it is certain that no root names it. Backwards:
+    /// whoever finds the manifest finds what it names.
     async fn discard(&mut self) {
-        for name in self.written.drain(..) {
+        for name in self.written.drain(..).rev() {
             if let Err(error) = self.context.manifests.objects().delete(&name).await {
                 tracing::debug!(%error, "object of a lost round is left to the garbage collector");
             }
