@@ -106,16 +106,23 @@ pub async fn gather(objects: &NamedObjects) -> Result<Bucket, RecoverError> {
     if incarnation == IncarnationNumber(0) {
         return Err(RecoverError::Nothing);
     }
+    // Offsets of different lives must not be mixed: every life begins with index objects of its own.
+    let of_life = kind(ObjectKind::Index).filter(|(name, _)| of(name) == fold.incarnation().0);
+    let mut indexes = indexes(objects, of_life.collect(), &mut damaged).await?;
+    let life = Life {
+        number: fold.incarnation().0,
+        inherited: indexes
+            .first()
+            .map_or(fold.index(), |index| LogIndex(index.first.0.saturating_sub(1))),
+        end: fold.index(),
+    };
     let manifests = kind(ObjectKind::Manifest).collect();
-    let (manifest, in_manifest) = newest_manifest(objects, &all, manifests, fold.index(), &mut damaged).await?;
-    let through = manifest.map_or(LogIndex(0), |manifest| manifest.through);
-    let indexes = indexes(
-        objects,
-        kind(ObjectKind::Index).collect(),
-        (through, fold.index()),
-        &mut damaged,
-    )
-    .await?;
+    let (manifest, in_manifest) = newest_manifest(objects, &all, manifests, life, &mut damaged).await?;
+    cut(
+        &mut indexes,
+        manifest.map_or(LogIndex(0), |manifest| manifest.through),
+        fold.index(),
+    );
     let segments = all.iter().filter_map(|(name, bytes)| match name {
         ObjectName::Segment(name) if name.incarnation == incarnation => Some((*name, *bytes)),
         ObjectName::Segment(_) | ObjectName::Other { .. } => None,
@@ -175,18 +182,36 @@ async fn newest_state(
     Ok(newest)
 }
 
-/// The manifest that has merged most, among those that nothing is missing of.
+/// The life of the newest checkpoint.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    number: IncarnationNumber,
+    /// A manifest of an earlier life counts up to here at most: that life may have gone on.
+    inherited: LogIndex,
+    /// Where the checkpoint ends.
+    end: LogIndex,
+}
+
+impl Life {
+    fn counts(&self, name: &ObjectName, through: LogIndex) -> bool {
+        let (ObjectName::Segment(name) | ObjectName::Other { name, .. }) = name;
+        through <= self.end && (name.incarnation == self.number || through <= self.inherited)
+    }
+}
+
+/// The manifest that has merged most, among those that nothing is missing of; if something is missing of all, the newest whose
+/// pages can be read, and what is missing is named. A newer one than that which is taken is named too.
 async fn newest_manifest(
     objects: &NamedObjects,
     all: &BTreeMap<ObjectName, u64>,
     manifests: Vec<(ObjectName, u64)>,
-    limit: LogIndex,
+    life: Life,
     damaged: &mut Vec<Left>,
 ) -> Result<(Option<FoundManifest>, BTreeSet<SegmentName>), RecoverError> {
-    let mut found: Vec<(LogIndex, ObjectName, u64, ManifestRoot)> = Vec::new();
+    let mut found: Vec<(ObjectName, u64, ManifestRoot)> = Vec::new();
     for (name, bytes) in manifests {
         match ManifestRoot::decode(&objects.read_whole(&name, bytes).await?) {
-            Ok(root) if root.merged_through <= limit => found.push((root.merged_through, name, bytes, root)),
+            Ok(root) if life.counts(&name, root.merged_through) => found.push((name, bytes, root)),
             Ok(_) => {}
             Err(why) => damaged.push(Left::Damaged {
                 name,
@@ -194,19 +219,44 @@ async fn newest_manifest(
             }),
         }
     }
-    found.sort_by_key(|(through, name, ..)| std::cmp::Reverse((*through, *name)));
-    for (through, name, length_bytes, root) in found {
-        if let Some(fresh) = complete(objects, all, &root).await? {
-            let bytes = objects.read_whole(&name, length_bytes).await?;
-            let object = ObjectRef {
-                name,
-                length_bytes,
-                digest: digest_of(&bytes),
-            };
-            return Ok((Some(FoundManifest { object, through }), fresh));
+    found.sort_by_key(|(name, _, root)| {
+        let (ObjectName::Segment(of) | ObjectName::Other { name: of, .. }) = name;
+        std::cmp::Reverse((of.incarnation, root.merged_through, *name))
+    });
+    let mut incomplete = None;
+    for (name, length_bytes, root) in found {
+        let contents = match contents(objects, all, &root).await? {
+            Ok(contents) => contents,
+            Err(why) => {
+                damaged.push(Left::Damaged { name, why });
+                continue;
+            }
+        };
+        if !contents.missing.is_empty() {
+            let why = format!("{} objects that it names are not in the bucket", contents.missing.len());
+            damaged.push(Left::Damaged { name, why });
+            incomplete.get_or_insert((name, length_bytes, root.merged_through, contents));
+            continue;
         }
+        incomplete = Some((name, length_bytes, root.merged_through, contents));
+        break;
     }
-    Ok((None, BTreeSet::new()))
+    let Some((name, length_bytes, through, contents)) = incomplete else {
+        return Ok((None, BTreeSet::new()));
+    };
+    let gone = contents.fresh.iter().map(|name| ObjectName::Segment(*name));
+    let gone = gone.filter(|name| !all.contains_key(name));
+    damaged.extend(gone.chain(contents.missing).map(|name| Left::Damaged {
+        name,
+        why: "it is not in the bucket".to_owned(),
+    }));
+    let bytes = objects.read_whole(&name, length_bytes).await?;
+    let object = ObjectRef {
+        name,
+        length_bytes,
+        digest: digest_of(&bytes),
+    };
+    Ok((Some(FoundManifest { object, through }), contents.fresh))
 }
 
 /// The digest stands before the eight bytes of the magic.
@@ -216,50 +266,52 @@ fn digest_of(container: &[u8]) -> u128 {
     bytes.try_into().map_or(0, u128::from_le_bytes)
 }
 
-/// The fresh segments that a manifest names, if nothing is missing of it.
-async fn complete(
+/// What a manifest names.
+#[derive(Debug, Default)]
+struct Contents {
+    /// Segments as they were uploaded. One may be named because it could not be read, and so it may be gone.
+    fresh: BTreeSet<SegmentName>,
+    /// Merged objects that are not in the bucket.
+    missing: Vec<ObjectName>,
+}
+
+/// What a manifest names, or why a page of it cannot be read.
+async fn contents(
     objects: &NamedObjects,
     all: &BTreeMap<ObjectName, u64>,
     root: &ManifestRoot,
-) -> Result<Option<BTreeSet<SegmentName>>, RecoverError> {
-    let mut fresh = BTreeSet::new();
+) -> Result<Result<Contents, String>, RecoverError> {
+    let mut contents = Contents::default();
     for page in &root.pages {
         if all.get(&page.name) != Some(&page.length_bytes) {
-            return Ok(None);
+            return Ok(Err(format!("page {:?} is not in the bucket", page.name)));
         }
         let bytes = objects.read_whole(&page.name, page.length_bytes).await?;
-        let Ok(page) = ManifestPage::decode(&bytes) else {
-            return Ok(None);
+        let decoded = match ManifestPage::decode(&bytes) {
+            Ok(decoded) => decoded,
+            Err(why) => return Ok(Err(format!("page {:?} cannot be read: {why}", page.name))),
         };
-        for object in &page.objects {
+        for object in &decoded.objects {
             match object.name {
-                // It may be there because it could not be read, and so it may be gone.
-                ObjectName::Segment(name) => drop(fresh.insert(name)),
-                name @ ObjectName::Other { .. } if !all.contains_key(&name) => return Ok(None),
+                ObjectName::Segment(name) => drop(contents.fresh.insert(name)),
+                name @ ObjectName::Other { .. } if !all.contains_key(&name) => contents.missing.push(name),
                 ObjectName::Other { .. } => {}
             }
         }
     }
-    Ok(Some(fresh))
+    Ok(Ok(contents))
 }
 
-/// The index objects of a range of the log, each without what lies beyond.
+/// The index objects that can be read, in log order.
 async fn indexes(
     objects: &NamedObjects,
     found: Vec<(ObjectName, u64)>,
-    (after, through): (LogIndex, LogIndex),
     damaged: &mut Vec<Left>,
 ) -> Result<Vec<IndexObject>, RecoverError> {
     let mut indexes = Vec::new();
     for (name, bytes) in found {
         match IndexObject::decode(&objects.read_whole(&name, bytes).await?) {
-            Ok(mut index) if index.last > after && index.first <= through => {
-                let counts = |at: LogIndex| at > after && at <= through;
-                index.segments.retain(|segment| counts(segment.log_index));
-                index.txn_ends.retain(|end| counts(end.log_index));
-                indexes.push(index);
-            }
-            Ok(_) => {}
+            Ok(index) => indexes.push(index),
             Err(why) => damaged.push(Left::Damaged {
                 name,
                 why: why.to_string(),
@@ -268,4 +320,14 @@ async fn indexes(
     }
     indexes.sort_by_key(|index| (index.first, index.last));
     Ok(indexes)
+}
+
+/// Leaves of index objects what lies above one log index and not beyond another.
+fn cut(indexes: &mut Vec<IndexObject>, after: LogIndex, through: LogIndex) {
+    indexes.retain(|index| index.last > after && index.first <= through);
+    let counts = |at: LogIndex| at > after && at <= through;
+    for index in indexes {
+        index.segments.retain(|segment| counts(segment.log_index));
+        index.txn_ends.retain(|end| counts(end.log_index));
+    }
 }
