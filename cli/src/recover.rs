@@ -55,6 +55,7 @@ pub(crate) fn run(args: RecoverArgs) -> anyhow::Result<()> {
         let (metadata, objects) = stores::open_bare(&settings.process).await?;
         let cluster = cluster_id(&*metadata, &*objects, cluster).await?;
         let objects = NamedObjects::new(objects, cluster.clone());
+        let before = recover::look(&*metadata).await?;
         let bucket = recover::gather(&objects).await?;
         let newest = bucket.newest;
         let recovered = recover::recover(&objects, bucket, &topics(&*metadata).await?).await?;
@@ -63,7 +64,7 @@ pub(crate) fn run(args: RecoverArgs) -> anyhow::Result<()> {
             return say("nothing was changed; say --new-incarnation to begin a new life with this\n");
         }
         claim_id(&*metadata, &cluster).await?;
-        let begun = recover::begin(&*metadata, &objects, recovered, stores::random(), newest).await?;
+        let begun = recover::begin(&*metadata, &objects, recovered, stores::random(), newest, &before).await?;
         say(&outcome(&begun))
     })
 }

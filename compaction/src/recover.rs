@@ -27,7 +27,7 @@ mod begin;
 mod gather;
 mod replay;
 
-pub use begin::{Begun, begin};
+pub use begin::{Before, Begun, begin, look};
 pub use gather::{Bucket, clusters, gather};
 
 /// Why nothing could be recovered.
@@ -45,8 +45,8 @@ pub enum RecoverError {
     /// What was put together cannot be written.
     #[error("what was recovered cannot be encoded: {0}")]
     Format(#[from] FormatError),
-    /// Somebody else began another life meanwhile.
-    #[error("somebody else has begun another incarnation meanwhile")]
+    /// The old life went on, or somebody else began another one, while the bucket was read.
+    #[error("the cluster went on or began another incarnation meanwhile: run it again")]
     Raced,
 }
 
@@ -91,7 +91,14 @@ pub enum Left {
         /// Records.
         records: u64,
     },
-    /// An object of the checkpoint that cannot be read.
+    /// Batches of a partition that the topic got after the checkpoint.
+    UnknownPartition {
+        /// Which one.
+        at: TopicPartition,
+        /// Records.
+        records: u64,
+    },
+    /// An object of the checkpoint that cannot be read, or is not there.
     Damaged {
         /// Which one.
         name: ObjectName,
@@ -131,6 +138,9 @@ impl std::fmt::Display for Left {
             ),
             Self::UnknownTopic { topic, records } => {
                 write!(f, "{records} records of topic {topic}, whose name is not known")
+            }
+            Self::UnknownPartition { at, records } => {
+                write!(f, "{records} records of {at}, a partition that is not known")
             }
             Self::Damaged { name, why } => write!(f, "{name:?} cannot be read: {why}"),
         }

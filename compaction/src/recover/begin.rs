@@ -9,7 +9,7 @@ use esker_metadata::keys::incarnation::{self, Incarnation};
 use esker_metadata::keys::root::{self, IndexRef, ObjectRef, Root};
 use esker_metadata::keys::topic::{self, Topic};
 use esker_metadata::keys::{commit, head, leader, owner, published, record, session, void};
-use esker_metadata::store::{Compare, KeyRange, KeyValue, MetadataStore, Op, OpResult, Revision, Txn};
+use esker_metadata::store::{Compare, KeyRange, KeyValue, MetadataStore, Op, OpResult, Revision, Txn, TxnOutcome};
 use esker_model::CommitPosition;
 use esker_model::entry::{CommitRecord, Entry};
 use esker_segment::checkpoint::{IndexObject, IndexedSegment};
@@ -27,6 +27,36 @@ const INDEX_BATCHES_MAX: usize = 65_536;
 /// Keys that one transaction deletes or puts.
 const KEYS_MAX: usize = 100;
 
+/// Times that a transaction is sent whose repetition does no harm.
+const SENDS_MAX: u32 = 5;
+
+/// The coordination store before the bucket was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Before {
+    incarnation: Option<KeyValue>,
+    unmoved: Vec<Compare>,
+}
+
+/// Looks at the coordination store; to be done before [`super::gather`]. If anybody commits or publishes after this, what was
+/// gathered may lack something that was acknowledged, and [`begin`] refuses.
+///
+/// # Errors
+/// The coordination store's.
+pub async fn look(store: &dyn MetadataStore) -> Result<Before, RecoverError> {
+    let keys = [incarnation::KEY, root::KEY, head::KEY];
+    let snapshot = store.snapshot(keys.clone().map(KeyRange::Key).into()).await?;
+    let found = snapshot.ranges.into_iter().map(|range| range.into_iter().next());
+    let mut found: Vec<Option<KeyValue>> = found.collect();
+    let unmoved = keys.into_iter().zip(&found).map(|(key, found)| match found {
+        Some(kv) => Compare::ModRevision(key, kv.mod_revision),
+        None => Compare::Absent(key),
+    });
+    Ok(Before {
+        unmoved: unmoved.collect(),
+        incarnation: found.swap_remove(0),
+    })
+}
+
 /// What has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
@@ -39,16 +69,19 @@ pub struct Begun {
 /// Writes the first checkpoint of a new life and makes it the cluster's.
 ///
 /// # Errors
-/// See [`RecoverError`]. Run recovery again: what was written is not referred to.
+/// See [`RecoverError`]: `Raced` when the old life went on since `before`. Run recovery again: what was written is not referred to.
 pub async fn begin(
     store: &dyn MetadataStore,
     objects: &NamedObjects,
     mut recovered: Recovered,
     id: u128,
     newest: IncarnationNumber,
+    before: &Before,
 ) -> Result<Begun, RecoverError> {
-    let old = get(store, incarnation::KEY).await?;
-    let known = old.as_ref().and_then(|kv| Incarnation::decode(&kv.value).ok());
+    let known = before
+        .incarnation
+        .as_ref()
+        .and_then(|kv| Incarnation::decode(&kv.value).ok());
     let newest = known.map_or(newest, |known| known.number.max(newest));
     let next = recovered.next(newest, id);
     let beginning = Entry::Incarnation(esker_model::entry::Incarnation {
@@ -73,7 +106,7 @@ pub async fn begin(
     };
     objects.store.create(&key, claim.encode().chunks).await?;
     let root = checkpoint(objects, &recovered, next).await?;
-    let began = take_over(store, old.as_ref(), next, &root).await?;
+    let began = take_over(store, before, next, &root).await?;
     forget(store, began).await?;
     let without_configs = topics(store, &recovered).await?;
     Ok(Begun {
@@ -82,9 +115,15 @@ pub async fn begin(
     })
 }
 
-async fn get(store: &dyn MetadataStore, key: Bytes) -> Result<Option<KeyValue>, RecoverError> {
-    let snapshot = store.snapshot(vec![KeyRange::Key(key)]).await?;
-    Ok(snapshot.ranges.into_iter().flatten().next())
+/// Sends a transaction whose repetition does no harm until there is an answer.
+async fn send(store: &dyn MetadataStore, txn: Txn) -> Result<TxnOutcome, RecoverError> {
+    for _ in 1..SENDS_MAX {
+        match store.txn(txn.clone()).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => tracing::debug!(%error, "a transaction of recovery is sent again"),
+        }
+    }
+    Ok(store.txn(txn).await?)
 }
 
 /// Writes state and index objects, and gives the root that names them.
@@ -190,16 +229,12 @@ impl Writer<'_> {
 /// log lies below the root and is ignored.
 async fn take_over(
     store: &dyn MetadataStore,
-    old: Option<&KeyValue>,
+    before: &Before,
     next: Incarnation,
     root: &Root,
 ) -> Result<Revision, RecoverError> {
-    let unmoved = match old {
-        Some(kv) => Compare::ModRevision(incarnation::KEY, kv.mod_revision),
-        None => Compare::Absent(incarnation::KEY),
-    };
     let txn = Txn {
-        compares: vec![unmoved],
+        compares: before.unmoved.clone(),
         then: vec![
             Op::put(incarnation::KEY, next.encode()),
             Op::put(root::KEY, root.encode()),
@@ -207,10 +242,7 @@ async fn take_over(
         ],
         otherwise: vec![Op::Get(incarnation::KEY)],
     };
-    let outcome = match store.txn(txn.clone()).await {
-        Ok(outcome) => outcome,
-        Err(_) => store.txn(txn).await?,
-    };
+    let outcome = send(store, txn).await?;
     if outcome.succeeded {
         return Ok(outcome.revision);
     }
@@ -239,7 +271,7 @@ async fn forget(store: &dyn MetadataStore, began: Revision) -> Result<(), Recove
             then: some.iter().cloned().map(Op::Delete).collect(),
             ..Txn::default()
         };
-        store.txn(delete).await?;
+        send(store, delete).await?;
     }
     Ok(())
 }
@@ -276,7 +308,7 @@ async fn topics(store: &dyn MetadataStore, recovered: &Recovered) -> Result<Vec<
             then: some.to_vec(),
             ..Txn::default()
         };
-        store.txn(change).await?;
+        send(store, change).await?;
     }
     Ok(without)
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_compaction::check::check;
+use esker_compaction::garbage::{Collector, GarbageError};
+use esker_compaction::incarnation::IncarnationError;
 use esker_compaction::recover::{self, Begun, Left, RecoverError, Recovered};
-use esker_metadata::log::{Cluster, bootstrap};
+use esker_metadata::log::{Cluster, bootstrap, read_root};
 use esker_metadata::simulated::SimulatedStore;
 use esker_metadata::store::{KeyRange, MetadataStore, Op, Txn};
 use esker_segment::id::{IncarnationNumber, TopicId, TopicPartition};
+use esker_segment::name::{ObjectKind, ObjectName};
 use esker_storage::merged::Manifests;
 use esker_storage::named::NamedObjects;
 
@@ -61,9 +64,13 @@ async fn begin(
     objects: &NamedObjects,
     id: u128,
 ) -> Result<(Begun, Vec<Left>), RecoverError> {
+    let before = recover::look(store).await?;
     let (recovered, newest) = recovered(objects).await?;
     let left = recovered.left.clone();
-    Ok((recover::begin(store, objects, recovered, id, newest).await?, left))
+    Ok((
+        recover::begin(store, objects, recovered, id, newest, &before).await?,
+        left,
+    ))
 }
 
 /// Recovers, and makes the world that of the new life.
@@ -254,4 +261,101 @@ async fn an_empty_bucket_has_nothing_to_recover() {
     assert_eq!(recovered(&objects).await.unwrap_err(), RecoverError::Nothing);
     let found = recover::clusters(&*world.objects.store).await.unwrap();
     assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["test"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_life_that_goes_on_while_the_bucket_is_read_is_not_cut_off() {
+    let mut world = World::new(6).await;
+    let node = world.node().await;
+    let topic = node.create("a", 1).await;
+    world.produce(&node, &[(at(topic, 0), 1, 100)]).await;
+    let before = recover::look(&world.metadata).await.unwrap();
+    let (recovered, newest) = recovered(&world.objects).await.unwrap();
+    world.produce(&node, &[(at(topic, 0), 1, 100)]).await;
+    let begun = recover::begin(&world.metadata, &world.objects, recovered, 1, newest, &before).await;
+    assert_eq!(begun, Err(RecoverError::Raced));
+    world.produce(&node, &[(at(topic, 0), 1, 100)]).await;
+    world.verify(&node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collector_deletes_nothing_when_the_bucket_knows_more_than_its_store() {
+    let mut world = World::new(7).await;
+    let (_, old_copy) = history(&mut world).await;
+    let manifests = Manifests::new(world.objects.clone(), 1 << 20);
+    let (mut collector, settings) = (Collector::default(), small().garbage);
+    let original = world.cluster.clone();
+    collector.collect(&original, &manifests, &settings).await.unwrap();
+    let keys = world.keys();
+    restore(&mut world, old_copy).await;
+    let restored = Cluster {
+        store: Arc::new(world.metadata.clone()),
+        incarnation: original.incarnation,
+    };
+    let refused = collector.collect(&restored, &manifests, &settings).await.unwrap_err();
+    assert!(matches!(refused, GarbageError::WentBack { .. }), "{refused}");
+    // On a store that nobody told of the new life.
+    begin(&world.metadata, &world.objects, 5).await.unwrap();
+    let refused = collector.collect(&original, &manifests, &settings).await.unwrap_err();
+    let next = IncarnationNumber(2);
+    assert_eq!(refused, GarbageError::Incarnation(IncarnationError::Succeeded { next }));
+    assert!(world.keys().is_superset(&keys));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merged_object_that_is_gone_is_named_and_the_others_stay() {
+    let mut world = World::new(8).await;
+    history(&mut world).await;
+    let root = read_root(&world.cluster).await.unwrap().unwrap().root;
+    assert!(root.manifest.is_some());
+    let names = world.keys();
+    let mut merged = names
+        .iter()
+        .filter_map(|key| ObjectName::parse(&world.objects.cluster, key))
+        .filter(|name| {
+            matches!(
+                name,
+                ObjectName::Other {
+                    kind: ObjectKind::Merged,
+                    ..
+                }
+            )
+        });
+    world.objects.delete(&merged.next().unwrap()).await.unwrap();
+    let (_, left) = revive(&mut world).await;
+    let damaged = left.iter().filter(|left| matches!(left, Left::Damaged { .. }));
+    assert!(damaged.count() > 0, "{left:?}");
+    let root = read_root(&world.cluster).await.unwrap().unwrap().root;
+    assert!(root.manifest.is_some(), "all that was merged is gone with one object");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_put_where_a_missing_segment_stood() {
+    let mut world = World::new(9).await;
+    let (topic, _) = history(&mut world).await;
+    let (one, other) = (world.node().await, world.node().await);
+    let mut names = Vec::new();
+    for node in [&one, &other, &one, &other, &one] {
+        names.push(world.produce(node, &[(at(topic, 0), 1, 100)]).await);
+        for node in [&one, &other] {
+            node.log.barrier().await.unwrap();
+        }
+    }
+    world.objects.delete(&ObjectName::Segment(names[1])).await.unwrap();
+    let (recovered, _) = recovered(&world.objects).await.unwrap();
+    let missing = |left: &&Left| matches!(left, Left::Missing { session, number, .. } if (*session, *number) == (names[1].session, names[1].number));
+    assert_eq!(recovered.left.iter().filter(missing).count(), 1, "{:?}", recovered.left);
+    let unordered: BTreeSet<_> = recovered
+        .left
+        .iter()
+        .filter_map(|left| match left {
+            Left::Unordered { name, .. } => Some(*name),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        unordered,
+        names[2..].iter().copied().collect(),
+        "it stood behind what is missing"
+    );
 }
