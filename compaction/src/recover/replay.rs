@@ -18,12 +18,16 @@ use esker_segment::segment::{Footer, Ordered, SegmentIndex, SegmentTail};
 use esker_segment::wire::FormatError;
 use esker_storage::named::NamedObjects;
 use esker_storage::store::StoreError;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 
 use super::gather::{Bucket, FoundManifest};
 use super::{Left, RecoverError};
 
 /// Bytes that are read from the end of a segment at first.
 const TAIL_BYTES: u64 = 64 << 10;
+/// Segments whose tails are read at the same time.
+const TAILS_AT_ONCE: usize = 16;
 /// Ids that one entry grants; what was granted and never used is not needed.
 const GRANT: i64 = 1_000;
 
@@ -42,19 +46,30 @@ pub(super) struct Orders {
     segments: BTreeMap<SegmentName, Found>,
 }
 
-/// Reads the tail of every segment.
+/// Reads the tail of every segment that the manifest does not name: those have their place, and lie below it.
 pub(super) async fn orders(
     objects: &NamedObjects,
     bucket: &Bucket,
     left: &mut Vec<Left>,
 ) -> Result<Orders, RecoverError> {
     let mut orders = Orders::default();
-    for (name, length_bytes) in &bucket.segments {
-        let tail = match tail(objects, *name, *length_bytes).await? {
+    let wanted = bucket
+        .segments
+        .iter()
+        .filter(|(name, _)| !bucket.in_manifest.contains(name));
+    // Boxed and collected: the compiler cannot see that a lazy stream of them is `Send`.
+    let read = |(name, length): (&SegmentName, &u64)| {
+        let (name, length) = (*name, *length);
+        async move { (name, length, tail(objects, name, length).await) }.boxed()
+    };
+    let reads: Vec<BoxFuture<'_, _>> = wanted.map(read).collect();
+    let mut tails = futures::stream::iter(reads).buffered(TAILS_AT_ONCE);
+    while let Some((name, length_bytes, tail)) = tails.next().await {
+        let tail = match tail? {
             Ok(tail) => tail,
             Err(why) => {
                 left.push(Left::Unreadable {
-                    name: *name,
+                    name,
                     why: why.to_string(),
                 });
                 continue;
@@ -65,11 +80,11 @@ pub(super) async fn orders(
         }
         if let SegmentIndex::Fresh(index) = tail.index {
             let found = Found {
-                length_bytes: *length_bytes,
+                length_bytes,
                 content_hash: tail.footer.content_hash,
                 index,
             };
-            orders.segments.insert(*name, found);
+            orders.segments.insert(name, found);
         }
     }
     Ok(orders)
@@ -102,6 +117,7 @@ pub(super) struct Replay<'a> {
     in_manifest: BTreeSet<SegmentName>,
     topics: &'a BTreeMap<TopicId, String>,
     unknown: BTreeMap<TopicId, u64>,
+    beyond: BTreeMap<TopicPartition, u64>,
 }
 
 impl<'a> Replay<'a> {
@@ -116,6 +132,7 @@ impl<'a> Replay<'a> {
             in_manifest: bucket.in_manifest,
             topics,
             unknown: BTreeMap::new(),
+            beyond: BTreeMap::new(),
         };
         let through = bucket.manifest.map_or(LogIndex(0), |manifest| manifest.through);
         let mut seen: BTreeSet<(LogIndex, SegmentName)> = BTreeSet::new();
@@ -145,7 +162,7 @@ impl<'a> Replay<'a> {
         unmerged.chain(self.in_manifest.iter().copied()).collect()
     }
 
-    /// Goes on as far as the order is known.
+    /// Goes on as far as the order is known, and what took offsets.
     pub(super) fn run(&mut self, orders: &Orders, left: &mut Vec<Left>) {
         while let Some(ordered) = orders.by_index.get(&LogIndex(self.fold.index().0 + 1)) {
             if ordered.segments.count == 0 {
@@ -153,8 +170,12 @@ impl<'a> Replay<'a> {
                     index: ordered.index,
                     session: ordered.session,
                 });
+                // It may have ended a transaction, and markers have offsets.
+                if self.fold.open_transactions().next().is_some() {
+                    break;
+                }
             }
-            let mut entries = Vec::new();
+            let (mut entries, before) = (Vec::new(), left.len());
             for number in ordered.segments.numbers() {
                 match self.entry(orders, ordered.session, number) {
                     Some(entry) => entries.push(entry),
@@ -165,10 +186,16 @@ impl<'a> Replay<'a> {
                     }),
                 }
             }
+            // Later batches stood behind those that are missing.
+            if left.len() > before {
+                break;
+            }
             self.apply(*ordered, entries);
         }
         let unknown = std::mem::take(&mut self.unknown).into_iter();
         left.extend(unknown.map(|(topic, records)| Left::UnknownTopic { topic, records }));
+        let beyond = std::mem::take(&mut self.beyond).into_iter();
+        left.extend(beyond.map(|(at, records)| Left::UnknownPartition { at, records }));
     }
 
     /// The entry of a segment again. All attempts to upload it hold the same.
@@ -213,8 +240,12 @@ impl<'a> Replay<'a> {
             _ => None,
         };
         for ((at, _, meta), verdict) in segment.index.places().zip(verdicts) {
-            if *verdict == BatchVerdict::NoSuchPartition && self.fold.topic(at.topic).is_none() {
-                *self.unknown.entry(at.topic).or_default() += u64::from(meta.records);
+            if *verdict == BatchVerdict::NoSuchPartition {
+                let records = match self.fold.topic(at.topic) {
+                    Some(_) => self.beyond.entry(at).or_default(),
+                    None => self.unknown.entry(at.topic).or_default(),
+                };
+                *records += u64::from(meta.records);
             }
         }
         self.segments.push(IndexedSegment {
@@ -271,6 +302,12 @@ pub(super) fn name_unordered(orders: &Orders, used: &BTreeSet<SegmentName>, fold
     };
     // What is merged has been in the order before; its session may have gone on.
     let mut merged: BTreeMap<SessionId, SegmentNumber> = BTreeMap::new();
+    // Sessions of other lives are others, whatever their ids.
+    let life = orders.segments.keys().next().map(|name| name.incarnation);
+    for name in used.iter().filter(|name| Some(name.incarnation) == life) {
+        let highest = merged.entry(name.session).or_default();
+        *highest = (*highest).max(name.number);
+    }
     for ordered in orders.by_index.values().filter(|ordered| ordered.index <= fold.index()) {
         if let Some(last) = ordered.segments.numbers().last() {
             let highest = merged.entry(ordered.session).or_default();
