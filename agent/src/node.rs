@@ -467,6 +467,7 @@ fn coordinator(parts: &NodeParts, reading: &Reading, writer: &LogWriter, shards:
     };
     let clock = Arc::clone(&parts.clock);
     let owning = Arc::clone(shards);
+    let holding = Arc::clone(shards);
     Coordinator::new(
         limits,
         GroupParts {
@@ -484,6 +485,7 @@ fn coordinator(parts: &NodeParts, reading: &Reading, writer: &LogWriter, shards:
             wall_clock: Arc::new(move || Timestamp(clock.now_ms())),
             random: Arc::clone(&parts.random),
             owns: Arc::new(move |group| owning.held(group.as_str()).is_some()),
+            held_since: Arc::new(move |group| holding.held_since(group.as_str())),
         },
     )
 }

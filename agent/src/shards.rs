@@ -7,7 +7,7 @@
 //! create revision of its key, so a belief that is wrong changes nothing.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker_metadata::checkpoint::LiveSession;
@@ -50,8 +50,15 @@ pub struct Shards {
     store: Arc<dyn MetadataStore>,
     session: watch::Receiver<Option<LiveSession>>,
     wanted: Notify,
-    /// The shards whose groups this agent serves, and under which claim.
-    served: Mutex<BTreeMap<u16, Revision>>,
+    /// The shards whose groups this agent serves.
+    served: Mutex<BTreeMap<u16, Served>>,
+}
+
+/// Under which claim a shard is served.
+#[derive(Clone, Copy, Debug)]
+struct Served {
+    revision: Revision,
+    since: Instant,
 }
 
 /// What one look remembers for the next.
@@ -87,6 +94,19 @@ impl Shards {
             shard,
             compare: Compare::CreateRevision(owner::key(shard), revision),
         })
+    }
+
+    /// Since when this agent has held the shard of a group without a gap; `None` when it does not.
+    #[must_use]
+    pub fn held_since(&self, group: &str) -> Option<Instant> {
+        let shard = shard_of(group);
+        let revision = self.revision_held(shard)?;
+        let served = self.lock_served().get(&shard).copied()?;
+        (served.revision == revision).then_some(served.since)
+    }
+
+    fn lock_served(&self) -> MutexGuard<'_, BTreeMap<u16, Served>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who coordinates a group or transactional id; `None` when nobody does yet, which makes somebody claim it.
@@ -201,18 +221,30 @@ impl Shards {
 
     /// Groups whose shard was lost, or lost and claimed again, are given up: their members join again.
     fn give_up_lost(&self, groups: &Arc<Coordinator>) {
+        let now = Instant::now();
         let held: BTreeMap<u16, Revision> = (0..SHARDS)
             .filter_map(|shard| Some((shard, self.revision_held(shard)?)))
             .collect();
         let before = {
-            let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *served, held.clone())
+            let mut served = self.lock_served();
+            let before = served.clone();
+            *served = held
+                .iter()
+                .map(|(shard, revision)| {
+                    let same = before.get(shard).filter(|served| served.revision == *revision);
+                    let since = same.map_or(now, |served| served.since);
+                    let revision = *revision;
+                    (*shard, Served { revision, since })
+                })
+                .collect();
+            before
         };
-        if before != held {
-            let same = |shard: u16| {
-                held.get(&shard)
-                    .is_some_and(|revision| before.get(&shard) == Some(revision))
-            };
+        let same = |shard: u16| {
+            let served = before.get(&shard);
+            held.get(&shard)
+                .is_some_and(|revision| served.is_some_and(|served| served.revision == *revision))
+        };
+        if before.len() != held.len() || !held.keys().all(|shard| same(*shard)) {
             groups.give_up(|group: &GroupId| !same(shard_of(group.as_str())));
             metrics::gauge!("esker_coordinator_shards").set(u32::try_from(held.len()).unwrap_or(u32::MAX));
         }

@@ -56,6 +56,8 @@ pub struct Parts {
     pub random: Arc<dyn Fn() -> u128 + Send + Sync>,
     /// Whether this agent coordinates a group, as far as it knows.
     pub owns: Arc<dyn Fn(&GroupId) -> bool + Send + Sync>,
+    /// Since when it does, without a gap.
+    pub held_since: Arc<dyn Fn(&GroupId) -> Option<Instant> + Send + Sync>,
 }
 
 /// Runs groups. Its clock is tokio's. [`Coordinator::run`] must run beside it, or nothing ever times out.

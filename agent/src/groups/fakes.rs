@@ -10,6 +10,7 @@ use esker_segment::id::{LogIndex, Offset, PartitionIndex, Timestamp, TopicId, To
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::coordinator::{Coordinator, Parts};
@@ -238,6 +239,8 @@ pub(super) struct Bench {
     pub(super) log: Arc<FakeLog>,
     pub(super) topics: Arc<FakeTopics>,
     pub(super) store: Arc<FakeStore>,
+    /// Since when all groups are its own.
+    pub(super) held_since: Arc<Mutex<Option<Instant>>>,
     _stop: DropGuard,
 }
 
@@ -246,6 +249,7 @@ impl Bench {
         let (log, topics) = (Arc::new(FakeLog::default()), Arc::new(FakeTopics::default()));
         let store = Arc::new(FakeStore::default());
         let drawn = AtomicU64::new(0);
+        let held_since = Arc::new(Mutex::new(Some(Instant::now())));
         let parts = Parts {
             offsets: log.clone(),
             topics: topics.clone(),
@@ -253,6 +257,10 @@ impl Bench {
             wall_clock: Arc::new(|| WALL_CLOCK),
             random: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed))),
             owns: Arc::new(|_| true),
+            held_since: Arc::new({
+                let held_since = Arc::clone(&held_since);
+                move |_| *held_since.lock().unwrap()
+            }),
         };
         let coordinator = Coordinator::new(settings, parts);
         let stop = CancellationToken::new();
@@ -262,6 +270,7 @@ impl Bench {
             log,
             topics,
             store,
+            held_since,
             _stop: stop.drop_guard(),
         }
     }

@@ -5,7 +5,8 @@
 //! was committed meanwhile, and when another session coordinates the group).
 //!
 //! Invariants: GRP-1: an offset of a group that has members, or had some within the retention time, stays. What this process
-//! has not watched for that long it does not expire: a restart, or another coordinator, only delays.
+//! has not coordinated for that long it does not expire: who did before may have seen members. So a restart, or a shard that
+//! moves, only delays.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,7 +84,9 @@ impl OffsetExpiry {
         };
         let below = LogIndex(old.0 + 1);
         for (group, partitions) in offsets.idle(below) {
-            if self.occupied.contains_key(&group) || !(self.coordinator.parts.owns)(&group) {
+            let held_since = (self.coordinator.parts.held_since)(&group);
+            let watched = held_since.is_some_and(|since| now.duration_since(since) >= retention);
+            if !watched || self.occupied.contains_key(&group) {
                 continue;
             }
             for some in partitions.chunks(DELETIONS_MAX) {

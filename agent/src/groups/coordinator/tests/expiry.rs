@@ -71,3 +71,20 @@ async fn a_process_that_has_just_started_expires_nothing() {
     tokio::time::sleep(DAY).await;
     assert!(!has(&bench, "g"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn offsets_of_a_shard_that_moved_stay_until_it_was_watched_for_the_whole_time() {
+    let bench = Bench::new(GroupSettings::default());
+    let _expiring = expiring(&bench);
+    let commit = bench.coordinator.commit(&group("g"), &outsider(), commit_of(7));
+    commit.unwrap().await.unwrap();
+    // Another coordinator, which saw members of the group, had the shard meanwhile.
+    *bench.held_since.lock().unwrap() = None;
+    tokio::time::sleep(2 * RETENTION).await;
+    assert!(has(&bench, "g"), "not its business");
+    *bench.held_since.lock().unwrap() = Some(Instant::now());
+    tokio::time::sleep(RETENTION - seconds(60)).await;
+    assert!(has(&bench, "g"), "its members may be about to come back");
+    tokio::time::sleep(DAY).await;
+    assert!(!has(&bench, "g"));
+}
