@@ -4,7 +4,7 @@
 //! Does not own: asking on purpose: an idle agent costs no request, so an idle agent does not notice.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +20,14 @@ const UNREACHABLE_AFTER: Duration = Duration::from_secs(3);
 /// What is known of the bucket. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct StoreHealth {
-    failing: Arc<Mutex<Option<Failing>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    failing: Option<Failing>,
+    /// When a request worked last.
+    worked: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,18 +46,33 @@ impl StoreHealth {
     /// Why the bucket is thought to be out of reach, if it is.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let failing = self.lock().failing.clone()?;
         (failing.since.elapsed() >= UNREACHABLE_AFTER).then_some(failing.last)
     }
 
     fn worked(&self) {
-        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.lock() = Known {
+            failing: None,
+            worked: Some(Instant::now()),
+        };
     }
 
     fn failed(&self, since: Instant, last: String) {
-        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = failing.as_ref().map_or(since, |before| before.since);
-        *failing = Some(Failing { since, last });
+        let mut known = self.lock();
+        let since = known.failing.as_ref().map_or(since, |before| before.since);
+        known.failing = Some(Failing { since, last });
+    }
+
+    /// A request was given up. One that another overtook, which began later or was sent for the same thing and worked, says
+    /// nothing about the bucket.
+    fn given_up(&self, began: Instant) {
+        if self.lock().worked.is_none_or(|worked| worked < began) {
+            self.failed(began, "no answer in time".to_owned());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,7 +110,7 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         // The slower one of two that were sent for the same thing is dropped as well, but earlier.
         if !self.answered && self.began.elapsed() >= GIVEN_UP {
-            self.health.failed(self.began, "no answer in time".to_owned());
+            self.health.given_up(self.began);
         }
     }
 }
@@ -136,6 +158,27 @@ mod tests {
         let store = WatchedStore::new(Arc::new(esker_storage::bucket::Bucket::memory()), health.clone());
         let never = store.watched(std::future::pending::<Result<(), StoreError>>());
         drop(tokio::time::timeout(GIVEN_UP * 2, never).await);
+        assert!(health.trouble().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_slower_one_of_two_requests_says_nothing_when_the_other_worked() {
+        let health = StoreHealth::default();
+        let store = WatchedStore::new(Arc::new(esker_storage::bucket::Bucket::memory()), health.clone());
+        let slow = store.watched(std::future::pending::<Result<(), StoreError>>());
+        let hedge = async {
+            tokio::time::sleep(GIVEN_UP * 2).await;
+            store.watched(async { Ok(()) }).await
+        };
+        tokio::select! {
+            _ = slow => panic!("it never answers"),
+            worked = hedge => worked.unwrap(),
+        }
+        tokio::time::advance(UNREACHABLE_AFTER * 2).await;
+        assert_eq!(health.trouble(), None);
+        // One that began after that counts.
+        let never = store.watched(std::future::pending::<Result<(), StoreError>>());
+        drop(tokio::time::timeout(UNREACHABLE_AFTER, never).await);
         assert!(health.trouble().is_some());
     }
 }
