@@ -10,6 +10,10 @@ use tracing::warn;
 use crate::agent::Agent;
 use crate::producer_ids::NoProducerId;
 
+/// Makes every client try again. At COORDINATOR_NOT_AVAILABLE the Java producer would look for a coordinator of its
+/// transactional id, which it has not.
+const TRY_AGAIN: ErrorCode = ErrorCode::CoordinatorLoadInProgress;
+
 /// Answers. Every call without a transactional id gets a fresh id, as in Kafka.
 pub async fn answer(agent: &Arc<Agent>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let none = |code: ErrorCode| InitProducerIdResponse {
@@ -31,8 +35,8 @@ pub async fn answer(agent: &Arc<Agent>, request: InitProducerIdRequest) -> InitP
         },
         Err(NoProducerId::Propose(error)) => {
             warn!(%error, "no producer id");
-            none(ErrorCode::CoordinatorNotAvailable)
+            none(TRY_AGAIN)
         }
-        Err(NoProducerId::Exhausted) => none(ErrorCode::CoordinatorNotAvailable),
+        Err(NoProducerId::Exhausted) => none(TRY_AGAIN),
     }
 }
