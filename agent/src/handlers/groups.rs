@@ -66,7 +66,7 @@ pub async fn answer(
             })
             .await
         }
-        ApiKey::ListGroups => respond(reply, body, async |request| groups.list_groups(&request)).await,
+        ApiKey::ListGroups => respond(reply, body, async |request| groups.list_groups(&request).await).await,
         ApiKey::DeleteGroups => respond(reply, body, async |request| groups.delete_groups(&request).await).await,
         _ => Err(CloseConnection(format!("{} is not served", key.name()))),
     }

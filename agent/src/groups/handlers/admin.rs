@@ -84,14 +84,20 @@ impl Coordinator {
         }
     }
 
-    /// Answers ListGroups 0 to 5 with the groups that this agent coordinates; people ask all agents.
-    #[must_use]
-    pub fn list_groups(&self, request: &ListGroupsRequest) -> ListGroupsResponse {
+    /// Answers ListGroups 0 to 5 with the groups that this agent coordinates; people ask all agents. A list denies what it
+    /// does not have, so it needs the read barrier (LOG-6).
+    pub async fn list_groups(&self, request: &ListGroupsRequest) -> ListGroupsResponse {
         let matches = |filter: &[Str], value: &str| {
             filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
         };
         if !matches(&request.types_filter, CLASSIC) {
             return ListGroupsResponse::default();
+        }
+        if self.parts().topics.catch_up().await.is_err() {
+            return ListGroupsResponse {
+                error_code: ErrorCode::CoordinatorLoadInProgress.code(),
+                ..ListGroupsResponse::default()
+            };
         }
         let coordinated = self.list();
         let line = |group: &GroupId, protocol_type: Option<Str>, state: State| ListedGroup {

@@ -45,12 +45,12 @@ async fn list_knows_members_and_offsets_and_filters() {
     settled(&bench).await;
     bench.log.put("g", at(ORDERS, 0), 5);
     bench.log.put("offsets-only", at(ORDERS, 0), 5);
-    let list = |states: &[&str], types: &[&str], version| {
+    let list = async |states: &[&str], types: &[&str], version| {
         let request = ListGroupsRequest {
             states_filter: states.iter().map(|text| Str::from(*text)).collect(),
             types_filter: types.iter().map(|text| Str::from(*text)).collect(),
         };
-        let response = wire_trip(&bench.coordinator.list_groups(&request), version);
+        let response = wire_trip(&bench.coordinator.list_groups(&request).await, version);
         let groups = response.groups.into_iter();
         groups
             .map(|g| (g.group_id.to_string(), g.group_state.to_string()))
@@ -58,17 +58,22 @@ async fn list_knows_members_and_offsets_and_filters() {
     };
     let named = |id: &str, state: &str| (id.to_owned(), state.to_owned());
     for version in 0..=3 {
-        assert_eq!(list(&[], &[], version), [named("g", ""), named("offsets-only", "")]);
+        assert_eq!(list(&[], &[], version).await, [named("g", ""), named("offsets-only", "")]);
     }
     for version in 4..=5 {
         assert_eq!(
-            list(&[], &[], version),
+            list(&[], &[], version).await,
             [named("g", "Stable"), named("offsets-only", "Empty")]
         );
-        assert_eq!(list(&["empty"], &[], version), [named("offsets-only", "Empty")]);
+        assert_eq!(list(&["empty"], &[], version).await, [named("offsets-only", "Empty")]);
     }
-    assert_eq!(list(&["Stable"], &["classic"], 5), [named("g", "Stable")]);
-    assert_eq!(list(&[], &["consumer"], 5), []);
+    assert_eq!(list(&["Stable"], &["classic"], 5).await, [named("g", "Stable")]);
+    assert_eq!(list(&[], &["consumer"], 5).await, []);
+    // A list denies what it does not have.
+    *bench.topics.cut_off.lock().unwrap() = true;
+    let cut_off = bench.coordinator.list_groups(&ListGroupsRequest::default()).await;
+    assert_eq!(cut_off.error_code, ErrorCode::CoordinatorLoadInProgress.code());
+    assert!(cut_off.groups.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
