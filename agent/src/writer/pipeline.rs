@@ -15,7 +15,7 @@ use esker_model::entry::{CommitRecord, ENTRIES_MAX, Entry, RECORD_BYTES_MAX, Seg
 use esker_model::{BatchVerdict, EntryVerdict};
 use esker_segment::id::{SegmentNumber, TopicPartition};
 use esker_segment::index::BatchMeta;
-use esker_segment::segment::{Segment, SegmentBuilder};
+use esker_segment::segment::{Ordered, Segment, SegmentBuilder};
 use tokio::sync::oneshot;
 
 use super::ProposeError;
@@ -44,6 +44,8 @@ pub struct Flushed {
     pub segment: SegmentBuilder,
     /// In the order in which they entered.
     pub batches: Vec<Entering>,
+    /// The commits that this agent had folded since the segment before. They are in no other segment of its.
+    pub order: Vec<Ordered>,
 }
 
 /// A segment that is in the bucket.

@@ -13,7 +13,7 @@ use esker_metadata::log::{
 use esker_metadata::replica::Replica;
 use esker_model::EntryVerdict;
 use esker_segment::id::{SegmentNumber, SessionId};
-use esker_segment::segment::OrderList;
+use esker_segment::segment::{OrderList, Ordered};
 use esker_storage::buffer::FlushDecision;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -31,6 +31,8 @@ use crate::produce::acks::Outcome;
 
 /// Commits sent and not answered.
 const COMMITS_MAX: usize = 16;
+/// Commits in the order list of a segment.
+const ORDER_MAX: usize = 4_096;
 /// Items between buffer and log.
 const PIPELINE_MAX: usize = 64;
 /// How often a stuck queue is looked at for requests that nobody waits for any more.
@@ -65,6 +67,8 @@ pub struct Writer {
     next_segment: SegmentNumber,
     pipeline: Pipeline,
     uploads: JoinSet<(SegmentNumber, Uploaded)>,
+    /// The order lists of segments that were given up, for the next one.
+    order_left: Vec<Ordered>,
     commits: FuturesOrdered<BoxFuture<'static, (Vec<Item>, GroupOutcome)>>,
     upload_handles: VecDeque<AbortHandle>,
     /// The session was lost, and everybody knows.
@@ -110,6 +114,7 @@ impl Writer {
             next_segment: SegmentNumber(1),
             pipeline: Pipeline::default(),
             uploads: JoinSet::new(),
+            order_left: Vec::new(),
             commits: FuturesOrdered::new(),
             upload_handles: VecDeque::new(),
             told_lost: false,
@@ -185,10 +190,14 @@ impl Writer {
             };
             let number = self.next_segment;
             self.next_segment = SegmentNumber(number.0 + 1);
+            let mut order = std::mem::take(&mut self.order_left);
+            order.extend(self.parts.replica.take_order());
+            order.truncate(ORDER_MAX);
             let flushed = Flushed {
                 number,
                 segment,
                 batches,
+                order,
             };
             self.start_upload(&flushed);
             self.pipeline.push(Item::Segment {
@@ -204,7 +213,7 @@ impl Writer {
             number: flushed.number,
             batches: flushed.segment.clone(),
             order: OrderList {
-                commits: self.parts.replica.take_order(),
+                commits: flushed.order.clone(),
             },
         };
         let handle = self.uploads.spawn(self.parts.uploader.clone().run(upload));
@@ -405,16 +414,21 @@ impl Writer {
         let items: Vec<Item> = self.pipeline.drain().collect();
         for item in items {
             match item {
-                Item::Segment { .. } => self.fail_item(item, Outcome::NotCommitted),
+                Item::Segment { mut flushed, .. } => {
+                    self.order_left.append(&mut flushed.order);
+                    self.fail(flushed, Outcome::NotCommitted);
+                }
                 entries @ Item::Entries(_) => self.pipeline.push(entries),
             }
         }
+        self.order_left.truncate(ORDER_MAX);
         while let Some((segment, batches)) = self.parts.end.inbox.take() {
             self.fail(
                 Flushed {
                     number: self.next_segment,
                     segment,
                     batches,
+                    order: Vec::new(),
                 },
                 Outcome::NotCommitted,
             );
