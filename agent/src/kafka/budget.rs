@@ -4,6 +4,8 @@
 //! Does not own: who takes how much when (`connection`).
 //!
 //! Invariants: MEM-1. Large frames, which may be half read for long, never take all of it: ordinary ones always get on.
+//! Neither do produce requests, which hold their share until they are committed, and that may take as long as the log or the
+//! bucket is away: consumers and groups always get on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Frames above this length are large.
 const LARGE_BYTES: usize = 2 << 20;
-/// Part of the budget that large frames leave alone: one in so many.
-const RESERVED_PART: usize = 8;
+/// Part of the budget that produce requests leave alone: one in so many.
+const OTHERS_PART: usize = 8;
+/// Part of the budget that large frames leave alone beside that: one in so many.
+const ORDINARY_PART: usize = 16;
 /// How long a share is waited for. Producers that are slowed down wait as long as their own time-out is by default.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long a large frame waits: half read ones hold what others of them wait for, also when their senders are gone.
@@ -24,6 +28,16 @@ const LARGE_WAIT_MAX: Duration = Duration::from_secs(4);
 pub struct ByteBudget {
     all: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    produce: Arc<Semaphore>,
+}
+
+/// What a frame is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A produce request.
+    Produce,
+    /// Any other request. It gives its share back as soon as it is decoded.
+    Other,
 }
 
 /// Part of the budget that a frame holds.
@@ -31,6 +45,7 @@ pub struct ByteBudget {
 pub struct BudgetShare {
     all: OwnedSemaphorePermit,
     large: Option<OwnedSemaphorePermit>,
+    produce: Option<OwnedSemaphorePermit>,
 }
 
 /// Why there is no share.
@@ -49,9 +64,11 @@ impl ByteBudget {
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let bytes = bytes.min(Semaphore::MAX_PERMITS);
+        let produce = bytes - bytes / OTHERS_PART;
         Self {
             all: Arc::new(Semaphore::new(bytes)),
-            large: Arc::new(Semaphore::new(bytes - bytes / RESERVED_PART)),
+            large: Arc::new(Semaphore::new(produce - bytes / ORDINARY_PART)),
+            produce: Arc::new(Semaphore::new(produce)),
         }
     }
 
@@ -65,14 +82,21 @@ impl ByteBudget {
     ///
     /// # Errors
     /// See [`NoBudget`].
-    pub async fn take(&self, frame_bytes: usize, bytes: usize) -> Result<BudgetShare, NoBudget> {
-        if frame_bytes <= LARGE_BYTES {
-            let all = acquire(&self.all, bytes, WAIT_MAX).await?;
-            return Ok(BudgetShare { all, large: None });
-        }
-        let large = Some(acquire(&self.large, bytes, LARGE_WAIT_MAX).await?);
-        let all = acquire(&self.all, bytes, LARGE_WAIT_MAX).await?;
-        Ok(BudgetShare { all, large })
+    pub async fn take(&self, purpose: Purpose, frame_bytes: usize, bytes: usize) -> Result<BudgetShare, NoBudget> {
+        let is_large = frame_bytes > LARGE_BYTES;
+        let wait_max = if is_large { LARGE_WAIT_MAX } else { WAIT_MAX };
+        // What all share comes last: who waits for its own part must not stand in the way of others.
+        let produce = match purpose {
+            Purpose::Produce => Some(acquire(&self.produce, bytes, wait_max).await?),
+            Purpose::Other => None,
+        };
+        let large = if is_large {
+            Some(acquire(&self.large, bytes, wait_max).await?)
+        } else {
+            None
+        };
+        let all = acquire(&self.all, bytes, wait_max).await?;
+        Ok(BudgetShare { all, large, produce })
     }
 }
 
@@ -80,11 +104,16 @@ impl BudgetShare {
     /// Adds another share of the same frame.
     pub fn merge(&mut self, other: Self) {
         self.all.merge(other.all);
-        match (&mut self.large, other.large) {
-            (Some(mine), Some(other)) => mine.merge(other),
-            (mine @ None, other) => *mine = other,
-            (Some(_), None) => {}
-        }
+        merge_part(&mut self.large, other.large);
+        merge_part(&mut self.produce, other.produce);
+    }
+}
+
+fn merge_part(mine: &mut Option<OwnedSemaphorePermit>, other: Option<OwnedSemaphorePermit>) {
+    match (mine, other) {
+        (Some(mine), Some(other)) => mine.merge(other),
+        (mine @ None, other) => *mine = other,
+        (Some(_), None) => {}
     }
 }
 
@@ -108,11 +137,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn large_frames_leave_room_for_ordinary_ones() {
         let budget = ByteBudget::new(80 << 20);
-        let held = budget.take(100 << 20, 70 << 20).await.unwrap();
-        assert_eq!(budget.take(100 << 20, 1 << 20).await.unwrap_err(), NoBudget::TimedOut);
-        let ordinary = budget.take(1 << 20, 1 << 20).await.unwrap();
-        drop((held, ordinary));
-        assert_eq!(budget.available(), 80 << 20);
-        budget.take(100 << 20, 70 << 20).await.unwrap();
+        for purpose in [Purpose::Produce, Purpose::Other] {
+            let held = budget.take(purpose, 100 << 20, 65 << 20).await.unwrap();
+            let more = budget.take(purpose, 100 << 20, 1 << 20).await;
+            assert_eq!(more.unwrap_err(), NoBudget::TimedOut);
+            let ordinary = budget.take(purpose, 1 << 20, 1 << 20).await.unwrap();
+            drop((held, ordinary));
+            assert_eq!(budget.available(), 80 << 20);
+            budget.take(purpose, 100 << 20, 65 << 20).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn producers_leave_room_for_everybody_else() {
+        let budget = ByteBudget::new(80 << 20);
+        let mut held = budget.take(Purpose::Produce, 1 << 20, 60 << 20).await.unwrap();
+        held.merge(budget.take(Purpose::Produce, 1 << 20, 10 << 20).await.unwrap());
+        let more = budget.take(Purpose::Produce, 1 << 20, 1).await;
+        assert_eq!(more.unwrap_err(), NoBudget::TimedOut);
+        let other = budget.take(Purpose::Other, 1 << 20, 10 << 20).await.unwrap();
+        assert_eq!(budget.available(), 0);
+        drop((held, other));
+        budget.take(Purpose::Produce, 1 << 20, 70 << 20).await.unwrap();
     }
 }

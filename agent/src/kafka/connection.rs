@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::budget::{BudgetShare, ByteBudget, NoBudget};
+use super::budget::{BudgetShare, ByteBudget, NoBudget, Purpose};
 
 /// Requests of one connection that may be read before their replies have left.
 const READ_AHEAD_REQUESTS: usize = 16;
@@ -33,6 +33,8 @@ const READ_AHEAD_REQUESTS: usize = 16;
 const FRAME_ALLOCATION_FIRST: usize = 16 * 1024;
 /// Chunks handed to one vectored write.
 const WRITE_CHUNKS_MAX: usize = 64;
+/// How the frame of a produce request begins.
+const PRODUCE_KEY: [u8; 2] = [0, 0];
 /// A frame that has begun must be complete by then, plus one second per [`BODY_RATE_MIN`] bytes.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// Least rate at which a frame's body must arrive, bytes per second.
@@ -228,15 +230,16 @@ async fn read_frame<R: AsyncRead + Unpin>(
     buffer.advance(4);
     let seconds = u64::try_from(length / BODY_RATE_MIN).unwrap_or(u64::MAX);
     let body_until = Instant::now() + BODY_DEADLINE + Duration::from_secs(seconds);
+    let purpose = purpose_of(read, buffer, length, body_until).await?;
     // Budget and memory follow the bytes that have come: at most four times as much. A length alone costs its sender's
     // connection, nobody else.
     let mut granted = length.min(FRAME_ALLOCATION_FIRST);
-    let mut share = budget.take(length, granted).await.map_err(no_budget)?;
+    let mut share = budget.take(purpose, length, granted).await.map_err(no_budget)?;
     while buffer.len() < length {
         // More may have come than was granted, where the buffer of an earlier frame is used again.
         while buffer.len() >= granted {
             let more = (length - granted).min(granted.saturating_mul(3));
-            share.merge(budget.take(length, more).await.map_err(no_budget)?);
+            share.merge(budget.take(purpose, length, more).await.map_err(no_budget)?);
             granted += more;
         }
         buffer.reserve(granted - buffer.len());
@@ -245,13 +248,38 @@ async fn read_frame<R: AsyncRead + Unpin>(
         }
     }
     if granted < length {
-        share.merge(budget.take(length, length - granted).await.map_err(no_budget)?);
+        share.merge(budget.take(purpose, length, length - granted).await.map_err(no_budget)?);
     }
     let bytes = buffer.split_to(length).freeze();
     Ok(Some(Frame {
         bytes,
         budget: Some(share),
     }))
+}
+
+/// What a frame is for, as its first two bytes say: the API key. They are read without a budget, as its length was.
+async fn purpose_of<R: AsyncRead + Unpin>(
+    read: &mut R,
+    buffer: &mut BytesMut,
+    length: usize,
+    until: Instant,
+) -> Result<Purpose, CloseConnection> {
+    if length < size_of_val(&PRODUCE_KEY) {
+        return Ok(Purpose::Other);
+    }
+    while buffer.len() < size_of_val(&PRODUCE_KEY) {
+        if buffer.capacity() == buffer.len() {
+            buffer.reserve(FRAME_ALLOCATION_FIRST);
+        }
+        if read_some(read, buffer, until).await? == 0 {
+            return Err(CloseConnection("closed inside a frame".into()));
+        }
+    }
+    Ok(if buffer.starts_with(&PRODUCE_KEY) {
+        Purpose::Produce
+    } else {
+        Purpose::Other
+    })
 }
 
 fn no_budget(cause: NoBudget) -> CloseConnection {

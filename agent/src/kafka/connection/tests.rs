@@ -165,6 +165,19 @@ async fn frame_waits_for_the_byte_budget_and_gives_it_back() {
 }
 
 #[tokio::test]
+async fn stuck_producers_keep_nobody_else_from_being_served() {
+    let mut served = serve(1000, 800);
+    let stuck = served.budget.take(Purpose::Produce, 700, 700).await.unwrap();
+    served.send(b"heartbeat").await;
+    assert_eq!(served.receive().await, b"heartbeat");
+    served.send(b"\0\0produce").await;
+    tokio::task::yield_now().await;
+    assert_eq!(served.echo.accepted.lock().unwrap().len(), 1, "no budget for it");
+    drop(stuck);
+    assert_eq!(served.receive().await, b"\0\0produce");
+}
+
+#[tokio::test]
 async fn half_closed_connection_gets_its_answers() {
     let mut served = serve(1000, 10_000);
     served.send(b"p1").await;
