@@ -58,7 +58,10 @@ async fn list_knows_members_and_offsets_and_filters() {
     };
     let named = |id: &str, state: &str| (id.to_owned(), state.to_owned());
     for version in 0..=3 {
-        assert_eq!(list(&[], &[], version).await, [named("g", ""), named("offsets-only", "")]);
+        assert_eq!(
+            list(&[], &[], version).await,
+            [named("g", ""), named("offsets-only", "")]
+        );
     }
     for version in 4..=5 {
         assert_eq!(
