@@ -38,6 +38,9 @@ pub(crate) struct RecoverArgs {
     /// Do it: give the cluster a new incarnation
     #[arg(long)]
     new_incarnation: bool,
+    /// Do it even though objects of the checkpoint are damaged or not in the bucket: what they hold is lost
+    #[arg(long, requires = "new_incarnation")]
+    despite_damage: bool,
     /// The cluster, if the bucket holds several and etcd does not say
     #[arg(long, value_name = "ID")]
     cluster: Option<ClusterId>,
@@ -50,7 +53,7 @@ pub(crate) fn run(args: RecoverArgs) -> anyhow::Result<()> {
     let said = args.stores.assignments();
     logging::install(args.settings.log_format)?;
     let settings = args.settings.resolve(Profile::Standard, said)?;
-    let (new, cluster) = (args.new_incarnation, args.cluster);
+    let (new, despite_damage, cluster) = (args.new_incarnation, args.despite_damage, args.cluster);
     process::block_on(async move {
         let (metadata, objects) = stores::open_bare(&settings.process).await?;
         let cluster = cluster_id(&*metadata, &*objects, cluster).await?;
@@ -62,6 +65,13 @@ pub(crate) fn run(args: RecoverArgs) -> anyhow::Result<()> {
         say(&summary(&cluster, &recovered))?;
         if !new {
             return say("nothing was changed; say --new-incarnation to begin a new life with this\n");
+        }
+        let damaged = recovered.left.iter().any(|left| matches!(left, Left::Damaged { .. }));
+        if damaged && !despite_damage {
+            bail!(
+                "objects of the checkpoint are damaged or missing; put them back, or say --despite-damage to begin without \
+                 what they hold"
+            );
         }
         claim_id(&*metadata, &cluster).await?;
         let begun = recover::begin(&*metadata, &objects, recovered, stores::random(), newest, &before).await?;
