@@ -36,7 +36,7 @@ pub struct ByteBudget {
 pub enum Purpose {
     /// A produce request.
     Produce,
-    /// Any other request. It gives its share back as soon as it is decoded.
+    /// Any other request.
     Other,
 }
 

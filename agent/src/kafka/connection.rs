@@ -248,7 +248,12 @@ async fn read_frame<R: AsyncRead + Unpin>(
         }
     }
     if granted < length {
-        share.merge(budget.take(purpose, length, length - granted).await.map_err(no_budget)?);
+        share.merge(
+            budget
+                .take(purpose, length, length - granted)
+                .await
+                .map_err(no_budget)?,
+        );
     }
     let bytes = buffer.split_to(length).freeze();
     Ok(Some(Frame {
