@@ -130,7 +130,8 @@ pub(crate) async fn open_bare(
 ) -> anyhow::Result<(Arc<dyn MetadataStore>, Arc<dyn ObjectStore>)> {
     let store: BucketUrl = required("esker.store", "--store", &settings.store)?
         .parse()
-        .map_err(|error| UsageError(format!("--store {}: {error}", settings.store)))?;
+        // Without the text: one that is refused may hold a secret.
+        .map_err(|error| UsageError(format!("--store: {error}")))?;
     let etcd = etcd_settings(settings)?;
     let metadata = EtcdStore::connect(etcd)
         .await
@@ -151,6 +152,13 @@ fn required<'a>(key: &str, flag: &str, value: &'a str) -> Result<&'a str, UsageE
 /// `H:P[,H:P…][/prefix]`, with TLS and a user if they are set.
 fn etcd_settings(settings: &ProcessSettings) -> anyhow::Result<EtcdSettings> {
     let said = required("esker.etcd", "--etcd", &settings.etcd)?;
+    if said.contains(['@', '?', '#']) {
+        // It may hold a password, so it is not repeated.
+        return Err(UsageError(
+            "--etcd: an address has no user and no query; say esker.etcd.user and esker.etcd.password.file".to_owned(),
+        )
+        .into());
+    }
     let (scheme, rest) = match said.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), said),
@@ -255,6 +263,28 @@ mod tests {
                 refused.is::<UsageError>() && refused.to_string().contains("--etcd"),
                 "{refused}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_hold_a_secret_is_refused_and_not_repeated() {
+        let urls = [
+            "s3://key:hunter2@bucket",
+            "s3://bucket?secret=hunter2",
+            "http://key:hunter2@bucket",
+        ];
+        for (store, etcd) in urls.map(|url| (url, "a:1")).into_iter().chain([
+            ("s3://bucket", "http://root:hunter2@a:1"),
+            ("s3://bucket", "a:1,root:hunter2@b:2/p"),
+        ]) {
+            let settings = ProcessSettings {
+                store: store.to_owned(),
+                etcd: etcd.to_owned(),
+                ..ProcessSettings::default()
+            };
+            let refused = open_bare(&settings).await.err().expect("must be refused");
+            assert!(refused.is::<UsageError>(), "{refused:?}");
+            assert!(!format!("{refused:?}").contains("hunter2"), "{refused:?}");
         }
     }
 
