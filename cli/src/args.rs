@@ -243,12 +243,35 @@ impl ProcessArgs {
             node: None,
             settings,
         };
+        if profile != Profile::Dev {
+            serving.refuse_to_announce_everywhere()?;
+        }
         if !serving.settings.process.insecure_listen {
             for open in [serving.kafka, serving.grpc, serving.http].iter().chain(&serving.peer) {
                 refuse_open_listener(open)?;
             }
         }
         Ok(serving)
+    }
+}
+
+impl Serving {
+    /// An agent that listens on all addresses does not know the one that reaches it from elsewhere. If every host announced
+    /// 127.0.0.1, each would take the others for its own predecessor.
+    fn refuse_to_announce_everywhere(&self) -> Result<(), UsageError> {
+        let kafka = (Some(&self.kafka), &self.advertise, "--advertise");
+        let peer = (self.peer.as_ref(), &self.advertise_peer, "esker.advertise.peer");
+        for (listener, advertised, wanted) in [kafka, peer] {
+            if let Some(Listen { flag, address }) = listener
+                && address.ip().is_unspecified()
+                && advertised.is_none()
+            {
+                return Err(UsageError(format!(
+                    "{flag} {address} is every address of this host; say with {wanted} which one others connect to"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -369,6 +392,24 @@ mod tests {
     fn an_open_listener_needs_a_word() {
         assert!(refused(&["--kafka", "0.0.0.0:9092"]).contains("--insecure-listen"));
         assert!(options(&["--kafka", "0.0.0.0:9092", "--insecure-listen"]).is_ok());
+    }
+
+    #[test]
+    fn an_agent_on_every_address_must_say_which_one_others_use() {
+        let agent = |args: &[&str]| {
+            let stores = ["--etcd", "localhost:2379", "--store", "memory:", "--insecure-listen"];
+            let args = ["esker", "agent"].iter().chain(&stores).chain(args);
+            let Command::Agent(agent) = Cli::try_parse_from(args).unwrap().command else {
+                panic!("not esker agent");
+            };
+            agent.into_options().map_err(|error| error.to_string())
+        };
+        for every in ["0.0.0.0:9092", "[::]:9092"] {
+            assert!(agent(&["--kafka", every]).unwrap_err().contains("--advertise"));
+            assert!(agent(&["--kafka", every, "--advertise", "broker.example:9092"]).is_ok());
+        }
+        assert!(agent(&["--peer", "0.0.0.0:9094"]).unwrap_err().contains("esker.advertise.peer"));
+        assert!(agent(&["--kafka", "127.0.0.1:9092", "--peer", "127.0.0.1:9094"]).is_ok());
     }
 
     #[test]

@@ -193,11 +193,10 @@ impl Identity {
                 // The answer to an earlier attempt was lost.
                 return Ok(*node);
             }
-            if let Some((_, kv)) = taken.values().find(|(claim, _)| claim.address == ours.address) {
-                let own = taken
-                    .values()
-                    .any(|(claim, _)| claim.address == ours.address && claim.process == ours.process);
-                if own || may_take_over {
+            let of_address = || taken.values().filter(|(claim, _)| claim.address == ours.address);
+            let own = of_address().find(|(claim, _)| claim.process == ours.process);
+            if let Some((_, kv)) = own.or_else(|| of_address().next()) {
+                if own.is_some() || may_take_over {
                     // Whoever had this address is gone: one address has one process. Its session need not be waited for.
                     cluster.store.revoke_lease(kv.lease).await?;
                     continue;
