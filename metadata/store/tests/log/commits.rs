@@ -359,3 +359,21 @@ async fn a_committer_that_is_dropped_finishes_what_was_submitted() {
     let alive = world.store.peek(&[KeyRange::Key(session::key(session.id()))]);
     assert_eq!(alive.ranges[0].len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_predecessors_the_store_has_forgotten_is_not_sent_without_a_pause() {
+    let world = World::calm().await;
+    let (session, committer) = world.committer().await;
+    for text in ["a", "b"] {
+        run(&committer, commit(text)).await;
+    }
+    // What a restore from a backup looks like, in which the session lived already.
+    let then = vec![Op::put(commit_key::key(session.id()), Progress::default().encode())];
+    world.store.txn(Txn { then, ..Txn::default() }).await.unwrap();
+    let before = world.store.trace().len();
+    let pending = committer.submit(commit("c")).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(10), pending).await;
+    assert!(answer.is_err(), "{answer:?}");
+    let asked = world.store.trace().len() - before;
+    assert!((2..200).contains(&asked), "{asked} lines in ten seconds");
+}
