@@ -408,7 +408,8 @@ mod tests {
             assert!(agent(&["--kafka", every]).unwrap_err().contains("--advertise"));
             assert!(agent(&["--kafka", every, "--advertise", "broker.example:9092"]).is_ok());
         }
-        assert!(agent(&["--peer", "0.0.0.0:9094"]).unwrap_err().contains("esker.advertise.peer"));
+        let refused = agent(&["--peer", "0.0.0.0:9094"]).unwrap_err();
+        assert!(refused.contains("esker.advertise.peer"), "{refused}");
         assert!(agent(&["--kafka", "127.0.0.1:9092", "--peer", "127.0.0.1:9094"]).is_ok());
     }
 

@@ -41,6 +41,9 @@ pub use offsets::{Committer, Queued};
 /// Shortest time between two searches for groups that can be forgotten to make room.
 const SWEEP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
+/// Since when this agent coordinates a group without a gap.
+pub type HeldSince = Arc<dyn Fn(&GroupId) -> Option<Instant> + Send + Sync>;
+
 /// What a coordinator works with.
 #[derive(Clone)]
 pub struct Parts {
@@ -57,7 +60,7 @@ pub struct Parts {
     /// Whether this agent coordinates a group, as far as it knows.
     pub owns: Arc<dyn Fn(&GroupId) -> bool + Send + Sync>,
     /// Since when it does, without a gap.
-    pub held_since: Arc<dyn Fn(&GroupId) -> Option<Instant> + Send + Sync>,
+    pub held_since: HeldSince,
 }
 
 /// Runs groups. Its clock is tokio's. [`Coordinator::run`] must run beside it, or nothing ever times out.
