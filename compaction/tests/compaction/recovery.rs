@@ -359,3 +359,37 @@ async fn nothing_is_put_where_a_missing_segment_stood() {
         "it stood behind what is missing"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_second_recovery_takes_nothing_from_a_first_life_that_went_on() {
+    let mut world = World::new(10).await;
+    let (topic, _) = history(&mut world).await;
+    let old = world.node().await;
+    world.dethrone().await;
+    let mut old_compaction = world.compaction(&old, small());
+    restore(&mut world, Vec::new()).await;
+    let (_, left) = revive(&mut world).await;
+    let node = world.node().await;
+    verify_or_named(&mut world, &node, &left).await;
+    let written = world.stored.clone();
+    for _ in 0..8 {
+        world.produce(&old, &[(at(topic, 0), 3, 100)]).await;
+    }
+    settle(&mut old_compaction).await;
+    world.stored = written;
+    let mut settings = small();
+    settings.merge.segments_min = usize::MAX;
+    settings.merge.age_max = Duration::from_secs(1 << 30);
+    let mut compaction = world.compaction(&node, settings);
+    for _ in 0..8 {
+        world.produce(&node, &[(at(topic, 0), 1, 100)]).await;
+    }
+    node.log.barrier().await.unwrap();
+    settle(&mut compaction).await;
+    settle(&mut compaction).await;
+    restore(&mut world, Vec::new()).await;
+    let (begun, left) = revive(&mut world).await;
+    assert_eq!(begun.incarnation.number, IncarnationNumber(3));
+    let node = world.node().await;
+    verify_or_named(&mut world, &node, &left).await;
+}
