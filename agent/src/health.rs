@@ -171,6 +171,7 @@ mod tests {
             store.watched(async { Ok(()) }).await
         };
         tokio::select! {
+            biased;
             _ = slow => panic!("it never answers"),
             worked = hedge => worked.unwrap(),
         }

@@ -36,6 +36,8 @@ use crate::settings::Settings;
 
 /// The TTL that sessions ask for.
 const SESSION_TTL: Duration = Duration::from_secs(5);
+/// How far behind the log a fold is at most, when all is well.
+const VERDICTS_WAIT: Duration = Duration::from_secs(30);
 /// How long to wait before another session is tried.
 const SESSION_PAUSE: Duration = Duration::from_millis(200);
 /// The node id of a process that serves no clients.
@@ -252,7 +254,9 @@ impl LogAccess for ProcessLog {
             CommitResult::Committed { .. } => {}
             other => return Err(NotApplied(format!("{other:?}"))),
         }
-        let verdicts = self.replica.own_verdicts(live.session.id(), number).await;
+        // The fold of a lost session's commit may be past them, and never say them any more.
+        let verdicts = self.replica.own_verdicts(live.session.id(), number);
+        let verdicts = tokio::time::timeout(VERDICTS_WAIT, verdicts).await.ok().flatten();
         verdicts.ok_or_else(|| NotApplied("verdicts are not known".to_owned()))
     }
 }

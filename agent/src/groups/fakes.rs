@@ -148,7 +148,11 @@ impl OffsetLog for FakeLog {
         let committed_at = self.committed_at.lock().unwrap();
         let offsets = self.offsets.lock().unwrap();
         let idle_in = |group: &GroupId, of: &BTreeMap<TopicPartition, GroupOffset>| {
-            let old = |at: &TopicPartition| committed_at.get(&(group.clone(), *at)).is_some_and(|index| *index < below);
+            let old = |at: &TopicPartition| {
+                committed_at
+                    .get(&(group.clone(), *at))
+                    .is_some_and(|index| *index < below)
+            };
             of.iter()
                 .filter(|(at, offset)| old(at) && !offset.staged)
                 .map(|(at, _)| *at)

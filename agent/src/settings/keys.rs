@@ -6,7 +6,8 @@
 use super::table::{Key, Scope, Slot};
 use super::{
     CheckpointSettings, CleanupPolicy, FlushSettings, GroupSettings, LimitSettings, MemorySettings, NetworkSettings,
-    ProcessSettings, ProducerSettings, RetentionTime, Settings, TimestampType, TopicCompression, TopicDefaults, UpkeepSettings,
+    ProcessSettings, ProducerSettings, RetentionTime, Settings, TimestampType, TopicCompression, TopicDefaults,
+    UpkeepSettings,
 };
 use std::time::Duration;
 

@@ -215,7 +215,11 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         Rule::Number(1..=i64::MAX),
     ),
     config("max.message.bytes", "1048588", Rule::Effect(set_message_bytes_max)),
-    config("message.timestamp.after.max.ms", "3600000", Rule::Effect(set_timestamp_after_max)),
+    config(
+        "message.timestamp.after.max.ms",
+        "3600000",
+        Rule::Effect(set_timestamp_after_max),
+    ),
     config(
         "message.timestamp.before.max.ms",
         "9223372036854775807",

@@ -194,7 +194,11 @@ async fn largest_timestamp_is_that_of_a_record_that_is_left() {
         assert_eq!(at(&mut client, &topic, MAX_TIMESTAMP).await, wanted, "{log_start}");
     }
     client.store(&topic, 0, &at_times(Compression::None, &[100])).await;
-    assert_eq!(at(&mut client, &topic, MAX_TIMESTAMP).await, (4, 100), "the first of two");
+    assert_eq!(
+        at(&mut client, &topic, MAX_TIMESTAMP).await,
+        (4, 100),
+        "the first of two"
+    );
     client.store(&topic, 0, &at_times(Compression::None, &[101])).await;
     assert_eq!(at(&mut client, &topic, MAX_TIMESTAMP).await, (6, 101));
 }

@@ -94,7 +94,11 @@ async fn timestamps_out_of_range_are_refused_with_the_whole_batch() {
     let limited = client.create("limited", 1, &[before, after]).await;
     let default = client.create("default", 1, &[]).await;
     let stamped = client
-        .create("stamped", 1, &[before, after, ("message.timestamp.type", "LogAppendTime")])
+        .create(
+            "stamped",
+            1,
+            &[before, after, ("message.timestamp.type", "LogAppendTime")],
+        )
         .await;
     for codec in CODECS {
         let now = EPOCH_MS;
@@ -105,7 +109,11 @@ async fn timestamps_out_of_range_are_refused_with_the_whole_batch() {
             (&default, &[0, now + HOUR + 1], &[1]),
         ] {
             let refused = client.produce(topic, 0, &at_times(codec, times)).await;
-            assert_eq!(code(refused.error_code), ErrorCode::InvalidTimestamp, "{codec:?} {times:?}");
+            assert_eq!(
+                code(refused.error_code),
+                ErrorCode::InvalidTimestamp,
+                "{codec:?} {times:?}"
+            );
             let blamed: Vec<_> = refused.record_errors.iter().map(|error| error.batch_index).collect();
             assert_eq!(blamed, wanted, "{codec:?} {times:?}");
             let text = refused.record_errors[0].batch_index_error_message.as_deref();
@@ -119,7 +127,11 @@ async fn timestamps_out_of_range_are_refused_with_the_whole_batch() {
         (&default, &[0, now + HOUR]),
         (&stamped, &[0, now + 2 * HOUR]),
     ] {
-        assert_eq!(client.store(topic, 0, &at_times(Compression::Gzip, times)).await, 0, "{times:?}");
+        assert_eq!(
+            client.store(topic, 0, &at_times(Compression::Gzip, times)).await,
+            0,
+            "{times:?}"
+        );
     }
 }
 

@@ -23,7 +23,12 @@ fn has(bench: &Bench, name: &str) -> bool {
 async fn offsets_of_a_consumer_without_a_group_expire_after_their_commit() {
     let bench = Bench::new(GroupSettings::default());
     let _expiring = expiring(&bench);
-    let commit = |name: &str| bench.coordinator.commit(&group(name), &outsider(), commit_of(7)).unwrap();
+    let commit = |name: &str| {
+        bench
+            .coordinator
+            .commit(&group(name), &outsider(), commit_of(7))
+            .unwrap()
+    };
     commit("old").await.unwrap();
     tokio::time::sleep(DAY).await;
     commit("new").await.unwrap();
