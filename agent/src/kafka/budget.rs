@@ -85,15 +85,15 @@ impl ByteBudget {
     pub async fn take(&self, purpose: Purpose, frame_bytes: usize, bytes: usize) -> Result<BudgetShare, NoBudget> {
         let is_large = frame_bytes > LARGE_BYTES;
         let wait_max = if is_large { LARGE_WAIT_MAX } else { WAIT_MAX };
-        // What all share comes last: who waits for its own part must not stand in the way of others.
-        let produce = match purpose {
-            Purpose::Produce => Some(acquire(&self.produce, bytes, wait_max).await?),
-            Purpose::Other => None,
-        };
+        // From the part that fewest share to the one that all do: who waits must not hold what others could have.
         let large = if is_large {
             Some(acquire(&self.large, bytes, wait_max).await?)
         } else {
             None
+        };
+        let produce = match purpose {
+            Purpose::Produce => Some(acquire(&self.produce, bytes, wait_max).await?),
+            Purpose::Other => None,
         };
         let all = acquire(&self.all, bytes, wait_max).await?;
         Ok(BudgetShare { all, large, produce })
@@ -145,6 +145,22 @@ mod tests {
             drop((held, ordinary));
             assert_eq!(budget.available(), 80 << 20);
             budget.take(purpose, 100 << 20, 65 << 20).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_as_a_large_one_keeps_no_ordinary_one_waiting() {
+        let budget = ByteBudget::new(80 << 20);
+        let _held = budget.take(Purpose::Produce, 100 << 20, 60 << 20).await.unwrap();
+        let waiting = budget.take(Purpose::Produce, 100 << 20, 10 << 20);
+        let ordinary = async {
+            tokio::task::yield_now().await;
+            budget.take(Purpose::Produce, 1 << 20, 1 << 20).await.unwrap()
+        };
+        tokio::select! {
+            biased;
+            _ = waiting => panic!("there is no room for it"),
+            _ = ordinary => {}
         }
     }
 
