@@ -8,11 +8,12 @@
 use std::sync::{Arc, Weak};
 
 use esker_kafka::{ErrorCode, TopicRef};
+use esker_metadata::keys::session::SessionInfo;
 use esker_metadata::keys::topic::Topic;
 use esker_metadata::log::LogHandle;
 use esker_metadata::replica::{Observer, Replica};
-use esker_metadata::store::MetadataError;
-use esker_segment::id::{TopicId, TopicPartition};
+use esker_metadata::store::{MetadataError, Revision};
+use esker_segment::id::{SessionId, TopicId, TopicPartition};
 use esker_storage::cache::SegmentCache;
 use esker_storage::merged::MergedReader;
 use esker_storage::named::NamedObjects;
@@ -221,6 +222,8 @@ pub struct Announcer {
     pub wakers: Arc<Wakers>,
     /// Settings of topics.
     pub catalog: Arc<TopicCatalog>,
+    /// Other agents.
+    pub members: Arc<Membership>,
 }
 
 impl Observer for Announcer {
@@ -230,5 +233,13 @@ impl Observer for Announcer {
 
     fn on_topic(&self, name: &str, topic: Option<&Topic>) {
         self.catalog.on_topic(name, topic);
+    }
+
+    fn on_session(&self, session: SessionId, info: Option<&SessionInfo>) {
+        self.members.on_session(session, info);
+    }
+
+    fn on_owner(&self, shard: u16, owner: Option<(SessionId, Revision)>) {
+        self.members.on_owner(shard, owner);
     }
 }

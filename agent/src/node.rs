@@ -9,24 +9,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use esker_metadata::checkpoint;
-use esker_metadata::keys::root::Root;
-use esker_metadata::keys::session::SessionInfo;
-use esker_metadata::keys::topic::Topic;
-use esker_metadata::log::{
-    AppliedCommit, Cluster, FollowEnd, Follower, FollowerSettings, LogHandle, LogSink, SessionError, SinkError,
-};
-use esker_metadata::replica::Replica;
-use esker_metadata::store::{MetadataError, Revision};
-use esker_model::CommitPosition;
+use esker_metadata::log::{Cluster, FollowEnd, Follower, FollowerSettings, LogHandle, SessionError};
+use esker_metadata::replica::{Replica, ReplicaSink};
+use esker_metadata::store::MetadataError;
 use esker_model::entry::{Entry, FeatureLevel, Incarnation, Limits};
-use esker_segment::id::{IncarnationId, IncarnationNumber, SessionId, Timestamp};
+use esker_segment::id::{IncarnationId, IncarnationNumber, Timestamp};
 use esker_segment::name::ClusterId;
 use esker_storage::buffer::BufferSettings;
 use esker_storage::cache::{CacheSettings, SegmentCache};
 use esker_storage::hedged::{HedgeSettings, Hedger};
-use esker_storage::merged::{ManifestRef, MergedReader, MergedSettings};
+use esker_storage::merged::{MergedReader, MergedSettings};
 use esker_storage::named::NamedObjects;
 use esker_storage::store::ObjectStore;
 use tokio::net::TcpListener;
@@ -118,64 +110,6 @@ pub struct Node {
     _connections: DropGuard,
 }
 
-/// Feeds the replica from the follower.
-struct ReplicaSink {
-    replica: Arc<Replica>,
-    merged: MergedReader,
-    objects: NamedObjects,
-    members: Arc<Membership>,
-}
-
-#[async_trait]
-impl LogSink for ReplicaSink {
-    async fn load_checkpoint(&mut self, root: Option<&Root>) -> Result<(), SinkError> {
-        let Some(root) = root else { return Ok(()) };
-        let loaded = checkpoint::load(root, &self.objects).await;
-        let fold = loaded.map_err(|error| SinkError(error.to_string()))?;
-        self.merged.set_root(manifest_of(root));
-        self.replica.replace(fold, root.clone());
-        Ok(())
-    }
-
-    fn apply(&mut self, commit: AppliedCommit) -> Result<(), SinkError> {
-        let at = CommitPosition {
-            index: commit.index,
-            session: commit.session,
-            number: commit.number,
-        };
-        self.replica.apply(at, &commit.record).map_err(|unsupported| {
-            SinkError(format!(
-                "the log needs feature level {}: run a newer version",
-                unsupported.needed
-            ))
-        })
-    }
-
-    fn on_root(&mut self, root: &Root) {
-        // Readers must find the manifest before the unmerged batches go.
-        self.merged.set_root(manifest_of(root));
-        self.replica.on_root(root.clone());
-    }
-
-    fn on_topic(&mut self, name: &str, topic: Option<&Topic>) {
-        self.replica.on_topic(name, topic.cloned());
-    }
-
-    fn on_session(&mut self, session: SessionId, info: Option<&SessionInfo>) {
-        self.members.on_session(session, info);
-    }
-
-    fn on_owner(&mut self, shard: u16, owner: Option<(SessionId, Revision)>) {
-        self.members.on_owner(shard, owner);
-    }
-}
-
-fn manifest_of(root: &Root) -> Option<ManifestRef> {
-    root.manifest
-        .as_ref()
-        .map(|manifest| (manifest.name, manifest.length_bytes))
-}
-
 /// What an agent reads from: the fold as it is followed, and the bucket.
 struct Reading {
     replica: Arc<Replica>,
@@ -194,19 +128,15 @@ impl Reading {
         let replica = Arc::new(Replica::new());
         let wakers = Arc::new(Wakers::default());
         let catalog = Arc::new(TopicCatalog::new(Arc::clone(&parts.settings)));
+        let members = Membership::new(Identity::new(parts.announcement.clone()));
         replica.observe(Arc::new(Announcer {
             wakers: Arc::clone(&wakers),
             catalog: Arc::clone(&catalog),
+            members: Arc::clone(&members),
         }));
         let objects = NamedObjects::new(Arc::clone(&parts.objects), parts.cluster.clone());
         let merged = MergedReader::new(objects.clone(), MergedSettings::default());
-        let members = Membership::new(Identity::new(parts.announcement.clone()));
-        let sink = ReplicaSink {
-            replica: Arc::clone(&replica),
-            merged: merged.clone(),
-            objects: objects.clone(),
-            members: Arc::clone(&members),
-        };
+        let sink = ReplicaSink::new(Arc::clone(&replica), merged.clone(), objects.clone());
         let (follower, log) = Follower::new(parts.metadata.clone(), Box::new(sink), FollowerSettings::default());
         let following = follower.run();
         tasks.spawn(async { Err(NodeError::Follow(following.await)) });

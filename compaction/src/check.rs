@@ -18,7 +18,6 @@ use esker_segment::name::ObjectName;
 use esker_storage::merged::{Manifests, MergedError};
 use esker_storage::store::ObjectKey;
 
-use crate::round::manifest_ref;
 use crate::survey::walk;
 
 mod objects;
@@ -233,7 +232,7 @@ impl Coverage {
         let mut slices = Vec::new();
         walk(
             manifests,
-            root.and_then(|root| manifest_ref(&root.root)),
+            root.and_then(|root| root.root.manifest_ref()),
             |at, found| {
                 let start = fold.partition(at).map(|view| view.log_start);
                 let live = found

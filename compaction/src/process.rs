@@ -10,18 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use esker_metadata::checkpoint::{self, LiveSession};
-use esker_metadata::keys::root::Root;
+use esker_metadata::checkpoint::LiveSession;
 use esker_metadata::keys::session::SessionInfo;
 use esker_metadata::keys::topic::Topic;
 use esker_metadata::log::{
-    AppliedCommit, Cluster, Commit, CommitResult, Committer, CommitterSettings, FollowEnd, Follower, FollowerSettings,
-    LogHandle, LogSink, Session, SessionError, SinkError,
+    Cluster, Commit, CommitResult, Committer, CommitterSettings, FollowEnd, Follower, FollowerSettings, LogHandle,
+    Session, SessionError,
 };
-use esker_metadata::replica::Replica;
+use esker_metadata::replica::{Replica, ReplicaSink};
 use esker_metadata::store::MetadataError;
 use esker_model::entry::Entry;
-use esker_model::{CommitPosition, CommitRecord, EntryVerdict};
+use esker_model::{CommitRecord, EntryVerdict};
 use esker_segment::id::TopicId;
 use esker_storage::merged::{MergedReader, MergedSettings};
 use esker_storage::named::NamedObjects;
@@ -29,7 +28,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::incarnation::{self, IncarnationError};
-use crate::round::manifest_ref;
 use crate::seams::{LogAccess, NotApplied, Random, TopicPolicy, WallClock};
 use crate::service::{Compaction, Parts};
 use crate::settings::Settings;
@@ -100,11 +98,7 @@ impl Process {
         incarnation::claim(&parts.objects, &parts.cluster.incarnation).await?;
         let replica = Arc::new(Replica::new());
         let merged = MergedReader::new(parts.objects.clone(), MergedSettings::default());
-        let sink = Sink {
-            replica: Arc::clone(&replica),
-            merged: merged.clone(),
-            objects: parts.objects,
-        };
+        let sink = ReplicaSink::new(Arc::clone(&replica), merged.clone(), parts.objects);
         let (follower, log) = Follower::new(parts.cluster.clone(), Box::new(sink), FollowerSettings::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(async { ProcessError::Follow(follower.run().await) });
@@ -159,45 +153,6 @@ impl Process {
         self.tasks.shutdown().await;
         self.access.close().await;
         ended
-    }
-}
-
-/// Feeds the replica from the follower.
-struct Sink {
-    replica: Arc<Replica>,
-    merged: MergedReader,
-    objects: NamedObjects,
-}
-
-#[async_trait]
-impl LogSink for Sink {
-    async fn load_checkpoint(&mut self, root: Option<&Root>) -> Result<(), SinkError> {
-        let Some(root) = root else { return Ok(()) };
-        let loaded = checkpoint::load(root, &self.objects).await;
-        let fold = loaded.map_err(|error| SinkError(error.to_string()))?;
-        self.merged.set_root(manifest_ref(root));
-        self.replica.replace(fold, root.clone());
-        Ok(())
-    }
-
-    fn apply(&mut self, commit: AppliedCommit) -> Result<(), SinkError> {
-        let at = CommitPosition {
-            index: commit.index,
-            session: commit.session,
-            number: commit.number,
-        };
-        self.replica
-            .apply(at, &commit.record)
-            .map_err(|error| SinkError(error.to_string()))
-    }
-
-    fn on_root(&mut self, root: &Root) {
-        self.merged.set_root(manifest_ref(root));
-        self.replica.on_root(root.clone());
-    }
-
-    fn on_topic(&mut self, name: &str, topic: Option<&Topic>) {
-        self.replica.on_topic(name, topic.cloned());
     }
 }
 

@@ -18,7 +18,7 @@ use esker_segment::manifest::{ManifestRoot, PageRef};
 use esker_segment::name::{ObjectKind, ObjectName};
 use esker_segment::segment::SegmentHeader;
 use esker_segment::wire::FormatError;
-use esker_storage::merged::{ManifestRef, Manifests, MergedError};
+use esker_storage::merged::{Manifests, MergedError};
 use esker_storage::named::NamedObjects;
 use esker_storage::store::StoreError;
 
@@ -188,7 +188,7 @@ impl<'a> RoundWriter<'a> {
         merged_through: LogIndex,
     ) -> Result<ObjectRef, RoundError> {
         let manifests = self.context.manifests;
-        let old = match manifest_ref(&base.root) {
+        let old = match base.root.manifest_ref() {
             Some(root) => manifests.root(root).await?,
             None => std::sync::Arc::default(),
         };
@@ -223,12 +223,6 @@ impl<'a> RoundWriter<'a> {
             }
         }
     }
-}
-
-/// The manifest that a root names.
-#[must_use]
-pub fn manifest_ref(root: &Root) -> Option<ManifestRef> {
-    root.manifest.map(|manifest| (manifest.name, manifest.length_bytes))
 }
 
 /// The root after a round that was made on `base`, on top of the root that is published now. `None` when that one merged,

@@ -7,10 +7,13 @@ import pathlib
 import re
 import resource
 import signal
-import socket
 import subprocess
+import sys
 import threading
 import time
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent.parent / "infra" / "local"))
+from cluster import free_port  # noqa: E402
 
 READY = re.compile(r"^ready kafka=(\S+) grpc=(\S+) http=(\S+) cluster=(\S+) node=(\d+)\s*$")
 FILES_MAX = 20_000
@@ -18,25 +21,6 @@ FILES_MAX = 20_000
 
 class BrokerError(Exception):
     """The broker did something the contract of `esker dev` does not allow."""
-
-
-def free_port():
-    """A port below the ephemeral range: a client that keeps dialling a dead port there can connect to itself and occupy it."""
-    for port in range(20_000 + os.getpid() % 4_000, 32_000):
-        if port in _handed_out:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _handed_out.add(port)
-        return port
-    raise BrokerError("no free port between 20000 and 32000")
-
-
-_handed_out = set()
 
 
 class Broker:

@@ -9,11 +9,10 @@ import sys
 import time
 import uuid
 
-from esker import Broker, Running
+from esker import Broker, Running  # which puts infra/local on the path
+from cluster import Cluster
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path.append(str(ROOT / "infra" / "local"))
-from cluster import Cluster  # noqa: E402
 
 CLUSTER = "cluster"  # what a case needs beside the clients
 CACHE = ROOT / "target" / "clients"

@@ -294,7 +294,7 @@ pub static KEYS: &[Key] = &[
         "esker.cache.dir",
         Slot::Text(|s| &mut s.process.cache_dir),
         "",
-        "Directory for the disk part of the cache. There is none yet: the directory is made, and checked to be writable.",
+        "Directory for the disk part of the cache. There is none yet: the directory is made, and nothing is put into it.",
     )
     .at_start(),
     key(

@@ -22,7 +22,6 @@ use esker_storage::merged::Manifests;
 
 use super::GarbageError;
 use crate::incarnation::IncarnationError;
-use crate::round::manifest_ref;
 
 /// Names that something refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,7 +144,7 @@ async fn of_root(root: &Root, manifests: &Manifests, names: &mut BTreeSet<Object
             .map_err(|why| damaged(manifests.objects().key(&object.name).to_string(), why))?;
         names.extend(decoded.segments.iter().map(|segment| ObjectName::Segment(segment.name)));
     }
-    let Some(manifest) = manifest_ref(root) else {
+    let Some(manifest) = root.manifest_ref() else {
         return Ok(());
     };
     names.insert(manifest.0);

@@ -25,7 +25,7 @@ use crate::intake::{self, IntakeParts};
 use crate::levels::{self, LevelError};
 use crate::liveness::Liveness;
 use crate::retention::{self, RetentionError};
-use crate::round::{RoundContext, RoundError, RoundOutcome, RoundWriter, manifest_ref};
+use crate::round::{RoundContext, RoundError, RoundOutcome, RoundWriter};
 use crate::seams::NotApplied;
 use crate::survey::survey;
 
@@ -289,7 +289,7 @@ impl Compaction {
         let Some(base) = self.ready().await? else {
             return Ok(false);
         };
-        let Some(manifest) = manifest_ref(&base.root).filter(|_| self.survey_due) else {
+        let Some(manifest) = base.root.manifest_ref().filter(|_| self.survey_due) else {
             return Ok(false);
         };
         let settings = self.settings.merge;
@@ -373,7 +373,7 @@ impl Compaction {
         }
         self.refresh().await?;
         let parts = &self.parts;
-        let manifest = self.root.as_ref().and_then(|root| manifest_ref(&root.root));
+        let manifest = self.root.as_ref().and_then(|root| root.root.manifest_ref());
         let (manifests, policies) = (parts.merged.manifests(), &*parts.policies);
         let now = (parts.clock)();
         let trimmed = retention::run(manifests, manifest, &parts.replica, policies, &*parts.access, now).await?;

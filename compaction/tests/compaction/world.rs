@@ -20,10 +20,10 @@ use esker_metadata::keys::leader;
 use esker_metadata::keys::root::Root;
 use esker_metadata::keys::session::SessionInfo;
 use esker_metadata::log::{
-    AppliedCommit, Cluster, Commit, CommitResult, Committer, CommitterSettings, Follower, FollowerSettings, LogHandle,
-    LogSink, Session, SinkError, bootstrap, read_log,
+    Cluster, Commit, CommitResult, Committer, CommitterSettings, Follower, FollowerSettings, LogHandle, Session,
+    bootstrap, read_log,
 };
-use esker_metadata::replica::Replica;
+use esker_metadata::replica::{Replica, ReplicaSink};
 use esker_metadata::store::{Op, Txn};
 use esker_model::entry::{Entry, FeatureLevel, Incarnation, Limits, SegmentEntry, TopicCreate, TopicDelete};
 use esker_model::unmerged::{Location, MarkerInfo, Source};
@@ -35,7 +35,7 @@ use esker_segment::id::{
 use esker_segment::index::{BatchMeta, ProducerStamp};
 use esker_segment::name::{ObjectName, SegmentName};
 use esker_segment::segment::{OrderList, SegmentBuilder, SegmentHeader};
-use esker_storage::merged::{ManifestRef, Manifests, MergedReader, MergedSettings};
+use esker_storage::merged::{Manifests, MergedReader, MergedSettings};
 use esker_storage::named::NamedObjects;
 use esker_storage::random::Random as Dice;
 use esker_storage::simulated::SimulatedStore as Bucket;
@@ -378,56 +378,12 @@ impl Drop for Node {
     }
 }
 
-/// Feeds the replica, as an agent does.
-struct Sink {
-    replica: Arc<Replica>,
-    merged: MergedReader,
-    objects: NamedObjects,
-}
-
-fn manifest(root: &Root) -> Option<ManifestRef> {
-    root.manifest.map(|manifest| (manifest.name, manifest.length_bytes))
-}
-
-#[async_trait]
-impl LogSink for Sink {
-    async fn load_checkpoint(&mut self, root: Option<&Root>) -> Result<(), SinkError> {
-        let Some(root) = root else { return Ok(()) };
-        let fold = load(root, &self.objects)
-            .await
-            .map_err(|error| SinkError(error.to_string()))?;
-        self.merged.set_root(manifest(root));
-        self.replica.replace(fold, root.clone());
-        Ok(())
-    }
-
-    fn apply(&mut self, commit: AppliedCommit) -> Result<(), SinkError> {
-        let at = CommitPosition {
-            index: commit.index,
-            session: commit.session,
-            number: commit.number,
-        };
-        self.replica
-            .apply(at, &commit.record)
-            .map_err(|error| SinkError(error.to_string()))
-    }
-
-    fn on_root(&mut self, root: &Root) {
-        self.merged.set_root(manifest(root));
-        self.replica.on_root(root.clone());
-    }
-}
-
 impl Node {
     /// Starts it; `decoded_bytes_max` is for pages and indexes.
     pub(crate) async fn start(cluster: Cluster, objects: NamedObjects, decoded_bytes_max: usize) -> Self {
         let replica = Arc::new(Replica::new());
         let merged = MergedReader::new(objects.clone(), MergedSettings { decoded_bytes_max });
-        let sink = Sink {
-            replica: Arc::clone(&replica),
-            merged: merged.clone(),
-            objects: objects.clone(),
-        };
+        let sink = ReplicaSink::new(Arc::clone(&replica), merged.clone(), objects.clone());
         let (follower, log) = Follower::new(cluster.clone(), Box::new(sink), FollowerSettings::default());
         let following = tokio::spawn(async move {
             let end = follower.run().await;

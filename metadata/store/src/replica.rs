@@ -19,7 +19,13 @@ use metrics::gauge;
 use tokio::sync::{oneshot, watch};
 
 use crate::keys::root::Root;
+use crate::keys::session::SessionInfo;
 use crate::keys::topic::Topic;
+use crate::store::Revision;
+
+mod sink;
+
+pub use sink::ReplicaSink;
 
 /// Commits remembered for the order list of the next segment.
 const ORDER_MAX: usize = 4_096;
@@ -33,6 +39,12 @@ pub trait Observer: Send + Sync + 'static {
 
     /// The record of a topic was put or deleted.
     fn on_topic(&self, name: &str, topic: Option<&Topic>);
+
+    /// A session began, changed, or ended for good.
+    fn on_session(&self, session: SessionId, info: Option<&SessionInfo>);
+
+    /// A coordinator shard changed hands.
+    fn on_owner(&self, shard: u16, owner: Option<(SessionId, Revision)>);
 }
 
 /// The fold of this process.
@@ -213,13 +225,17 @@ impl Replica {
 
     /// A topic record was put or deleted.
     pub fn on_topic(&self, name: &str, topic: Option<Topic>) {
-        if let Some(observer) = self.observer.get() {
-            observer.on_topic(name, topic.as_ref());
-        }
+        self.tell(|observer| observer.on_topic(name, topic.as_ref()));
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         match topic {
             Some(topic) => drop(topics.insert(name.to_owned(), topic)),
             None => drop(topics.remove(name)),
+        }
+    }
+
+    fn tell(&self, what: impl FnOnce(&dyn Observer)) {
+        if let Some(observer) = self.observer.get() {
+            what(&**observer);
         }
     }
 

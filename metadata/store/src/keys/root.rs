@@ -4,6 +4,7 @@ use bytes::Bytes;
 use esker_segment::id::LogIndex;
 use esker_segment::name::ObjectName;
 use esker_segment::wire::{Decoder, Encoder, FormatError};
+use esker_storage::merged::ManifestRef;
 
 use super::{decoder, encoder};
 use crate::store::Revision;
@@ -35,6 +36,14 @@ pub struct Root {
     pub manifest: Option<ObjectRef>,
     /// What entries up to this index put into partitions is found through the manifest.
     pub merged_through: LogIndex,
+}
+
+impl Root {
+    /// The root of the manifest, as its readers name it.
+    #[must_use]
+    pub fn manifest_ref(&self) -> Option<ManifestRef> {
+        self.manifest.map(|manifest| (manifest.name, manifest.length_bytes))
+    }
 }
 
 /// An immutable object in the bucket.
