@@ -7,7 +7,11 @@
 //! with a format version. A value has exactly one encoding, so that a compare of values is a compare of meanings.
 
 pub mod commit;
+pub mod config;
 pub mod counter;
+pub mod group;
+pub mod group_member;
+pub mod group_writes;
 pub mod head;
 pub mod incarnation;
 pub mod leader;

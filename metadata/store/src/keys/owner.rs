@@ -11,7 +11,7 @@ use super::{decoder, encoder};
 pub const PREFIX: &str = "own/";
 const VERSION: u8 = 1;
 /// Digits of a shard in its key.
-const SHARD_DIGITS: usize = 4;
+pub(super) const SHARD_DIGITS: usize = 4;
 
 /// The key of a shard; four hex digits.
 #[must_use]
