@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use tracing::trace;
 
 use crate::bucket::beyond_end;
 use crate::store::{ObjectKey, ObjectMeta, ObjectStore, StoreError};
@@ -30,6 +32,8 @@ mod listing;
 mod tests;
 
 const STAGING: &str = ".staging";
+/// Directories below the staging directory, used in turn.
+const STAGING_LANES: u64 = 32;
 /// Staged files this much older than the newest one are left-overs of a crash.
 const STALE_AFTER_SECONDS: u64 = 3600;
 
@@ -72,6 +76,11 @@ impl Directory {
         let root = std::path::absolute(root.into())?;
         let found = root.ancestors().find(|ancestor| ancestor.exists()).map(Path::to_owned);
         fs::create_dir_all(root.join(STAGING))?;
+        spread_below(&root.join(STAGING));
+        let lanes: Vec<_> = (0..STAGING_LANES).map(|lane| staging_lane(&root, lane)).collect();
+        for lane in &lanes {
+            fs::create_dir_all(lane)?;
+        }
         if durability == Durability::Fsync {
             // From the root up to the directory that was there before, whose new entry must be on disk too.
             for directory in root.ancestors() {
@@ -81,7 +90,7 @@ impl Directory {
                 }
             }
         }
-        sweep_staging(&root.join(STAGING))?;
+        sweep_staging(&lanes)?;
         let settled = Mutex::new(BTreeSet::from([root.clone()]));
         let shared = Shared {
             root,
@@ -112,19 +121,41 @@ impl Directory {
     }
 }
 
+fn staging_lane(root: &Path, lane: u64) -> PathBuf {
+    root.join(STAGING).join(lane.to_string())
+}
+
 fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Asks the file system to keep the directories in this one apart. ext4 puts a new file near its directory and a new directory
+/// near its parent, unless that is marked; and without a journal it passes over every inode nearby that was deleted lately,
+/// which takes up to a millisecond in a bucket (docs/decisions/0012-past-the-page-cache.md). A wish: what does not know it does without.
+fn spread_below(directory: &Path) {
+    let marked = File::open(directory).and_then(|opened| {
+        let flags = ioctl_getflags(&opened)?;
+        if !flags.contains(IFlags::TOPDIR) {
+            ioctl_setflags(&opened, flags | IFlags::TOPDIR)?;
+        }
+        Ok(())
+    });
+    if let Err(cause) = marked {
+        trace!(directory = %directory.display(), %cause, "directories below are not kept apart");
+    }
+}
+
 /// Removes what crashed writers left. It needs no clock: the newest file says what time it is at least.
-fn sweep_staging(staging: &Path) -> io::Result<()> {
+fn sweep_staging(lanes: &[PathBuf]) -> io::Result<()> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(staging)? {
-        let entry = entry?;
-        match entry.metadata().and_then(|meta| meta.modified()) {
-            Ok(modified) => files.push((modified, entry.path())),
-            Err(error) if error.kind() == ErrorKind::NotFound => {} // renamed by another process meanwhile
-            Err(error) => return Err(error),
+    for lane in lanes {
+        for entry in fs::read_dir(lane)? {
+            let entry = entry?;
+            match entry.metadata().and_then(|meta| meta.modified()) {
+                Ok(modified) => files.push((modified, entry.path())),
+                Err(error) if error.kind() == ErrorKind::NotFound => {} // renamed by another process meanwhile
+                Err(error) => return Err(error),
+            }
         }
     }
     let Some(newest) = files.iter().map(|(modified, _)| *modified).max() else {
@@ -226,7 +257,7 @@ impl Shared {
     fn stage(&self) -> io::Result<(File, PathBuf)> {
         loop {
             let nth = self.staged.fetch_add(1, Ordering::Relaxed);
-            let staged = self.root.join(STAGING).join(format!("{}-{nth}", self.process));
+            let staged = staging_lane(&self.root, nth % STAGING_LANES).join(format!("{}-{nth}", self.process));
             match OpenOptions::new().write(true).create_new(true).open(&staged) {
                 Ok(file) => return Ok((file, staged)),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -272,6 +303,9 @@ impl Shared {
         {
             return Ok(());
         }
+        let parent = directory.parent().expect("it lies under the root");
+        fs::create_dir_all(parent)?;
+        spread_below(parent);
         fs::create_dir_all(directory)?;
         let below_root = || directory.ancestors().take_while(|ancestor| *ancestor != self.root);
         if self.durability == Durability::Fsync {

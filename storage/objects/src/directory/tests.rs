@@ -1,7 +1,7 @@
 //! The local directory: what is on disk when a write is done, what a crash leaves, which errors are certain.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -82,11 +82,18 @@ async fn what_certainly_did_not_happen_is_failed() {
         matches!(over_a_directory, Err(StoreError::Failed { .. })),
         "{over_a_directory:?}"
     );
-    assert_eq!(
-        fs::read_dir(keep.path().join(".staging")).unwrap().count(),
-        0,
-        "nothing is left behind"
-    );
+    assert_eq!(staged(keep.path()), [""; 0], "nothing is left behind");
+}
+
+/// The names of staged files, sorted.
+fn staged(root: &Path) -> Vec<String> {
+    let lanes = fs::read_dir(root.join(".staging")).unwrap();
+    let files = lanes.flat_map(|lane| fs::read_dir(lane.unwrap().path()).unwrap());
+    let mut names: Vec<_> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
 }
 
 #[tokio::test]
@@ -132,20 +139,16 @@ async fn a_key_cannot_leave_the_root_or_hide() {
 #[test]
 fn only_stale_leftovers_of_crashed_writers_are_swept() {
     let keep = tempfile::tempdir().unwrap();
-    let staging = keep.path().join(".staging");
-    fs::create_dir(&staging).unwrap();
+    // Each in a lane of its own: the newest file of all says what time it is.
+    let lane = |lane: u64| super::staging_lane(keep.path(), lane);
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    for (name, age_seconds) in [("fresh", 0), ("young", 3_000), ("stale", 4_000)] {
-        let file = File::create(staging.join(name)).unwrap();
+    for (nth, (name, age_seconds)) in (0..).zip([("fresh", 0), ("young", 3_000), ("stale", 4_000)]) {
+        fs::create_dir_all(lane(nth)).unwrap();
+        let file = File::create(lane(nth).join(name)).unwrap();
         file.set_modified(now - Duration::from_secs(age_seconds)).unwrap();
     }
     Directory::open(keep.path(), Durability::Fsync).unwrap();
-    let mut left: Vec<_> = fs::read_dir(&staging)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    left.sort();
-    assert_eq!(left, ["fresh", "young"]);
+    assert_eq!(staged(keep.path()), ["fresh", "young"]);
 }
 
 #[tokio::test]
