@@ -115,7 +115,7 @@ class Process:
 class Agent(Process):
     """An `esker agent`."""
 
-    kafka = http = cluster = node = user = None
+    kafka = http = peer_port = cluster = node = user = None
 
     def start(self, timeout=START_SECONDS):
         begin = self.log.stat().st_size if self.log.exists() else 0
@@ -320,8 +320,12 @@ class Cluster:
         return sum(bool((self.etcd_status(client) or {}).get("leader")) for client, _ in self.etcd_ports)
 
     @property
+    def etcd_clients(self):
+        return [client for client, _ in self.etcd_ports]
+
+    @property
     def etcd_flag(self):
-        return ",".join(f"127.0.0.1:{client}" for client, _ in self.etcd_ports) + "/esker"
+        return ",".join(f"127.0.0.1:{client}" for client in self.etcd_clients) + "/esker"
 
     @property
     def environment(self):
@@ -330,13 +334,16 @@ class Cluster:
                 "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
 
     def new_agent(self, number, zone):
-        command = [self.binary, "agent", "--etcd", self.etcd_flag, "--store", f"s3://{BUCKET}", "--kafka", f"127.0.0.1:{self.port()}",
-                   "--grpc", f"127.0.0.1:{self.port()}", "--http", f"127.0.0.1:{self.port()}", "--peer", f"127.0.0.1:{self.port()}"]
+        listens = {flag: self.port() for flag in ("--kafka", "--grpc", "--http", "--peer")}
+        command = [self.binary, "agent", "--etcd", self.etcd_flag, "--store", f"s3://{BUCKET}"]
+        for flag, port in listens.items():
+            command += [flag, f"127.0.0.1:{port}"]
         if zone:
             command += ["--zone", zone]
         for key, value in self.settings.items():
             command += ["--set", f"{key}={value}"]
         agent = Agent(f"agent-{number}", command, self.work / f"agent-{number}.log", self.environment)
+        agent.peer_port, agent.http = listens["--peer"], f"127.0.0.1:{listens['--http']}"
         if self.users:
             agent.user = 47_000 + number
             agent.prefix = ["setpriv", f"--reuid={agent.user}", "--clear-groups"]

@@ -5,7 +5,8 @@ recording (`kill_loop`), the verdicts (`history`).
 
 Three agents on three etcd members and MinIO serve an idempotent and a plain producer, a reader and a group of two. Whatever happens: nothing
 that was acknowledged is lost, idempotent producers are stored once and in order, no consumer is reset or told OFFSET_OUT_OF_RANGE, committed
-offsets never go back, and 30 s after the last fault everything works again. CHAOS_KILLS (40) says how long, ESKER_KILL_SEED which.
+offsets never go back, and 30 s after the last fault everything works again. CHAOS_KILLS (40) says how long, ESKER_KILL_SEED which, CHAOS_ETCD
+(etcd-3.6) on which etcd. More of it: `chaos_leaders`, `chaos_cuts`, `chaos_takeovers`.
 """
 import collections
 import json
@@ -83,6 +84,38 @@ class Member(Client):
             self.recorder.error(f"{self.name}: {error.name()}: {error}")
 
 
+class Watched(Recorder):
+    """Knows besides, at any moment, how far each partition was acknowledged, and each producer's longest pause since quiet() was called."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.ends, self.last, self.pauses = collections.Counter(), {}, collections.Counter()
+
+    def event(self, e, **facts):
+        super().event(e, **facts)
+        if e == "ack" and facts["p"] is not None:
+            with self.lock:
+                now, name = time.monotonic(), facts["id"]
+                self.pauses[name] = max(self.pauses[name], now - self.last.get(name, now))
+                self.last[name] = now
+                self.ends[facts["p"]] = max(self.ends[facts["p"]], facts["o"] + 1)
+
+    def acknowledged(self):
+        """The least that every answer to a request sent from now on must know: partition -> end."""
+        with self.lock:
+            return dict(self.ends)
+
+    def quiet(self):
+        with self.lock:
+            self.pauses.clear()
+
+    def longest_pause(self):
+        """Counts a pause that has not ended yet."""
+        with self.lock:
+            now = time.monotonic()
+            return max(max(self.pauses[name], now - last) for name, last in self.last.items())
+
+
 class Recovery:
     """How long nothing was acknowledged after each fault."""
 
@@ -111,7 +144,7 @@ class Traffic:
         self.dice = random.Random(self.seed)
         names = ["i", "p"]
         self.topics = {stock.create_topic(cluster.bootstrap, context.topic(f"chaos-{n}"), PARTITIONS): n for n in names}
-        self.recorder = Recorder(context.work / "history.jsonl")
+        self.recorder = Watched(context.work / "history.jsonl")
         self.recovery = Recovery(self.recorder)
         by_name = {n: t for t, n in self.topics.items()}
         committed = {}
@@ -144,27 +177,14 @@ class Traffic:
 
     def check_ends(self, agent):
         """LOG-6: what this agent, used at once, says is the end of the log does not lie below what was acknowledged."""
-        known = collections.defaultdict(int)
-        for (partition, offset) in list(self.acknowledged()):
-            known[partition] = max(known[partition], offset + 1)
+        known = self.recorder.acknowledged()
         with wire.Connection(agent.kafka) as connection:
             for topic in self.topics:
                 for partition in range(PARTITIONS):
                     end = wait_until(lambda: latest(connection, topic, partition), 20, "ListOffsets without a retriable error")
                     self.recorder.event("end", p=f"{topic}/{partition}", o=end.offset)
-                    least = known[f"{topic}/{partition}"]
+                    least = known.get(f"{topic}/{partition}", 0)
                     check(end.offset >= least, f"{agent.name} says {topic}/{partition} ends at {end.offset}, {least} was acknowledged")
-
-    def acknowledged(self):
-        with self.recorder.lock:
-            self.recorder.file.flush()
-            with open(self.recorder.path) as events:
-                events.seek(max(0, os.path.getsize(self.recorder.path) - (1 << 20)))
-                lines = events.read().splitlines()[1:]
-        for line in lines:
-            if '"e": "ack"' in line:
-                event = json.loads(line)
-                yield event["p"], event["o"]
 
     def finish(self, what):
         """Everything works again within 30 s, and the history is sound."""
@@ -344,9 +364,9 @@ def agents_cut_off(context):
         for number in range(rounds):
             traffic.live()
             agent = traffic.any_agent()
-            ports = {"etcd": [client for client, _ in cluster.etcd_ports], "bucket": [cluster.s3_port]}
+            ports = {"etcd": cluster.etcd_clients, "bucket": [cluster.s3_port]}
             parties = [["etcd"], ["bucket"], ["etcd", "bucket"]][number % 3]
-            cut(agent.user, [port for party in parties for port in ports[party]])
+            cut([agent.user], [port for party in parties for port in ports[party]])
             time.sleep(TTL + traffic.dice.uniform(2, 6))
             heal()
             traffic.check_ends(agent)
@@ -356,12 +376,13 @@ def agents_cut_off(context):
     traffic.finish(f"{rounds} cuts beyond the TTL")
 
 
-def cut(user, ports):
-    listed = ", ".join(map(str, ports))
+def cut(users, ports):
+    """Drops what these users send to these ports, open connections included."""
+    users, ports = (", ".join(map(str, numbers)) for numbers in (users, ports))
     rules = f"""table ip esker_chaos {{
     chain out {{
         type filter hook output priority 0
-        meta skuid {user} tcp dport {{ {listed} }} drop
+        meta skuid {{ {users} }} tcp dport {{ {ports} }} drop
     }}
 }}
 """

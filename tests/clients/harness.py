@@ -3,6 +3,7 @@
 Owns: which cases exist, the life of the brokers they use. Does not own: the clients (`stock`, `wire`).
 """
 import dataclasses
+import os
 import pathlib
 import shutil
 import sys
@@ -15,6 +16,7 @@ from cluster import Cluster
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 CLUSTER = "cluster"  # what a case needs beside the clients
+ETCD = os.environ.get("CHAOS_ETCD", "etcd-3.6")  # which etcd, as infra/parts names them
 CACHE = ROOT / "target" / "clients"
 CASES = []
 
@@ -96,9 +98,13 @@ class Context:
 
     def cluster(self, **options):
         """Three agents on three members of etcd and MinIO, of this case's own, started."""
-        cluster = Cluster(self.work / f"cluster-{len(self.clusters)}", self.binary, **options)
+        return self.new_cluster(**options).start()
+
+    def new_cluster(self, **options):
+        """The same, not started; ended with the case."""
+        cluster = Cluster(self.work / f"cluster-{len(self.clusters)}", self.binary, etcd_binary=ETCD, **options)
         self.clusters.append(cluster)
-        return cluster.start()
+        return cluster
 
     def shared(self, **settings):
         """The broker that the cases of one module share (or the one given by --bootstrap)."""
@@ -137,7 +143,7 @@ class Shared:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
             if self.clustered:
-                broker = Cluster(work, binary, settings=DEV_LIKE | settings)
+                broker = Cluster(work, binary, settings=DEV_LIKE | settings, etcd_binary=ETCD)
             else:
                 broker = Broker(binary, work / "data", work / "broker.log", settings)
             broker.start()

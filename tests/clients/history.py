@@ -144,6 +144,65 @@ class Checker:
                 "reads": self.totals["read"], "verdicts": len(self.verdicts)}
 
 
+class Exact:
+    """For a million records, when each producer numbers its own and the number decides the partition: every partition holds exactly its numbers, in order.
+
+    owner(producer, number) is the partition. Give sent, all acks, then all reads of each partition from 0 on. Verdicts: skipped, invented,
+    wrong_offset as above; misplaced (in another partition), missing, duplicate_or_reordered, acked_twice, unanswered."""
+
+    def __init__(self, owner):
+        self.owner, self.verdicts = owner, []
+        self.sent = {}  # producer -> how many numbers it was given, from 0 on
+        self.acks = collections.defaultdict(dict)  # producer -> number -> offset
+        self.next = collections.defaultdict(int)  # partition -> offset
+        self.due = {}  # (producer, partition) -> its numbers, ascending; what is next comes first
+
+    def on_ack(self, producer, number, partition, offset):
+        if self.owner(producer, number) != partition:
+            self.blame("misplaced", producer, number, partition, offset)
+        if self.acks[producer].setdefault(number, offset) != offset:
+            self.blame("acked_twice", producer, number, partition, offset)
+
+    def on_read(self, partition, offset, producer, number):
+        if offset != self.next[partition]:
+            self.verdicts.append({"verdict": "skipped", "partition": partition, "expected": self.next[partition], "found": offset})
+        self.next[partition] = offset + 1
+        if producer not in self.sent or not 0 <= number < self.sent[producer]:
+            return self.blame("invented", producer, number, partition, offset)
+        if self.owner(producer, number) != partition:
+            return self.blame("misplaced", producer, number, partition, offset)
+        at = self.acks[producer].get(number)
+        if at is not None and at != offset:
+            self.blame("wrong_offset", producer, number, partition, offset)
+        key = producer, partition
+        if key not in self.due:
+            self.due[key] = iter([n for n in range(self.sent[producer]) if self.owner(producer, n) == partition]), -1
+        numbers, last = self.due[key]
+        if number <= last:
+            # Either it is here twice, or it was counted as missing when a later one came.
+            return self.blame("duplicate_or_reordered", producer, number, partition, offset)
+        for due in numbers:
+            if due == number:
+                break
+            self.blame("missing", producer, due, partition, offset)
+        self.due[key] = numbers, number
+
+    def blame(self, kind, producer, number, partition, offset):
+        self.verdicts.append({"verdict": kind, "producer": producer, "number": number, "partition": partition, "offset": offset})
+
+    def finish(self):
+        """What is missing at the ends, and what nobody was told of."""
+        for producer, count in self.sent.items():
+            for partition in {self.owner(producer, number) for number in range(count)}:
+                numbers, _ = self.due.get((producer, partition), (None, -1))
+                left = [n for n in range(count) if self.owner(producer, n) == partition] if numbers is None else numbers
+                for number in left:
+                    self.blame("missing", producer, number, partition, self.next[partition])
+            if len(self.acks[producer]) != count:
+                self.verdicts.append({"verdict": "unanswered", "producer": producer, "acked": len(self.acks[producer]), "sent": count})
+        return self.verdicts
+
+
 def check(lines):
     """Checks a history given as JSON lines or as events; returns (verdicts, counts)."""
     checker = Checker()

@@ -83,8 +83,8 @@ def describe(bootstrap, name):
 
 
 def dotted(config):
-    """Keyword arguments as client settings: `_` is `.`, but for the one setting that is spelled with `_`."""
-    return {k if k == "log_level" else k.replace("_", "."): v for k, v in config.items()}
+    """Keyword arguments as client settings: `_` is `.`, but for those that are spelled with `_`."""
+    return {k if k in ("log_level", "stats_cb") else k.replace("_", "."): v for k, v in config.items()}
 
 
 def producer(bootstrap, **config):

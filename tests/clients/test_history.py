@@ -134,5 +134,59 @@ class Planted(unittest.TestCase):
             history.check([{"e": "ack", "id": "i", "v": "never sent", "p": T, "o": 0}])
 
 
+class ExactTest(unittest.TestCase):
+    """Two partitions, odd and even numbers, two producers `a` and `b` in turn."""
+
+    LOG = {0: [("a", 0), ("b", 0), ("a", 2), ("b", 2)], 1: [("a", 1), ("b", 1), ("a", 3), ("b", 3)]}
+
+    def kinds(self, log, acks=None, sent=4):
+        exact = history.Exact(lambda producer, number: number % 2)
+        exact.sent = {"a": sent, "b": 4}
+        for partition, records in (acks or log).items():
+            for offset, (producer, number) in enumerate(records):
+                exact.on_ack(producer, number, partition, offset)
+        for partition, records in log.items():
+            for offset, (producer, number) in enumerate(records):
+                exact.on_read(partition, offset, producer, number)
+        return [v["verdict"] for v in exact.finish()]
+
+    def changed(self, partition, change):
+        records = list(self.LOG[partition])
+        change(records)
+        return self.LOG | {partition: records}
+
+    def test_sound(self):
+        self.assertEqual(self.kinds(self.LOG), [])
+
+    def test_missing_at_the_end_and_in_the_middle(self):
+        self.assertEqual(self.kinds(self.changed(1, lambda r: r.pop()), self.LOG), ["missing"])
+        self.assertIn("missing", self.kinds(self.changed(0, lambda r: r.pop(0)), self.LOG))
+
+    def test_nothing_of_a_partition(self):
+        self.assertEqual(self.kinds(self.changed(0, lambda r: r.clear()), self.LOG), ["missing"] * 4)
+
+    def test_twice(self):
+        self.assertEqual(self.kinds(self.changed(0, lambda r: r.append(("b", 2))), self.LOG)[-1], "duplicate_or_reordered")
+
+    def test_another_order(self):
+        def swap(records):
+            records[0], records[2] = records[2], records[0]
+        self.assertIn("duplicate_or_reordered", self.kinds(self.changed(1, swap)))
+
+    def test_another_partition(self):
+        self.assertEqual(self.kinds({0: self.LOG[1], 1: self.LOG[0]})[:1], ["misplaced"])
+
+    def test_another_offset_than_acknowledged(self):
+        def swap(records):
+            records[0], records[1] = records[1], records[0]
+        self.assertEqual(self.kinds(self.changed(1, swap), self.LOG), ["wrong_offset"] * 2)
+
+    def test_never_sent(self):
+        self.assertIn("invented", self.kinds(self.LOG, sent=3))
+
+    def test_unanswered(self):
+        self.assertEqual(self.kinds(self.LOG, self.changed(1, lambda r: r.pop())), ["unanswered"])
+
+
 if __name__ == "__main__":
     unittest.main()

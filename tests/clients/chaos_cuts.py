@@ -1,0 +1,161 @@
+"""Agents between which, or between which and their stores, nothing comes through for a long time.
+
+Owns: the cuts, and what an agent may say right after one. Does not own: the traffic (`chaos`), nft (`chaos.cut`), the verdicts (`history`).
+"""
+import collections
+import os
+import time
+
+import chaos
+import wire
+import wire_groups
+from harness import CLUSTER, Failed, case, check, wait_until
+from kill_loop import PARTITIONS
+
+# Nobody is told that something is not there: ask again, or ask somebody else.
+RETRIABLE = {wire.LEADER_NOT_AVAILABLE, wire.NOT_LEADER, wire.REQUEST_TIMED_OUT, wire.COORDINATOR_LOADING, wire.COORDINATOR_NOT_AVAILABLE,
+             wire_groups.NOT_COORDINATOR}
+CUT_SECONDS = 60  # a minute is the point, in CI too
+PEERS_CUT_SECONDS = 15 if chaos.KILLS <= 40 else 60
+OUTAGE_MAX = 3.0
+
+
+class Auditor:
+    """Asks one agent about everything that was acknowledged, and counts its answers. LOG-6: a denial is one of
+
+    an end below an acknowledged offset, OFFSET_OUT_OF_RANGE there, an empty answer that calls an acknowledged offset the end, no such topic for one
+    that was created, and a committed offset below the one that was acknowledged."""
+
+    def __init__(self, agent, traffic):
+        self.agent, self.traffic = agent, traffic
+        self.answers, self.denials, self.topics = collections.Counter(), [], []
+
+    def round(self):
+        with wire.Connection(self.agent.kafka) as connection:
+            known, committed = self.traffic.recorder.acknowledged(), dict(self.traffic.members[0].committed)
+            self.ask_topics(connection)
+            for topic, name in self.traffic.topics.items():
+                for partition in range(PARTITIONS):
+                    least = known.get(f"{topic}/{partition}", 0)
+                    self.ask_end(connection, topic, partition, least)
+                    self.ask_records(connection, topic, partition, least)
+                if name == "i":
+                    self.ask_committed(connection, topic, committed)
+
+    def settle(self, what, error, denial):
+        """denial is what is wrong with an answer without an error, or None."""
+        if error in RETRIABLE:
+            self.answers[f"{what} retriable"] += 1
+        elif error or denial:
+            self.answers[f"{what} DENIED"] += 1
+            self.denials.append(f"{what}: {f'error {error}' if error else denial}")
+        else:
+            self.answers[what] += 1
+
+    def ask_end(self, connection, topic, partition, least):
+        error, _, offset = connection.list_offset(topic, -1, partition)
+        self.settle("end", error, f"{topic}/{partition} ends at {offset}, {least} was acknowledged" if offset < least else None)
+
+    def ask_records(self, connection, topic, partition, least):
+        """At the last acknowledged record, and there where the agent itself may believe that its log ends."""
+        if least == 0:
+            return
+        high = self.fetch(connection, topic, partition, least - 1, least)
+        if 0 <= high < least:
+            self.fetch(connection, topic, partition, high, least)
+
+    def fetch(self, connection, topic, partition, offset, least):
+        error, high, _, _, data = connection.fetch(topic, {partition: offset})[partition]
+        end = not data and high <= offset < least
+        self.settle("fetch", error, f"{topic}/{partition}@{offset} of {least} is empty, end {high}" if end else None)
+        return high
+
+    def ask_topics(self, connection):
+        for name in self.topics:
+            error = connection.metadata([name], auto_create=False)[name][0]
+            self.settle("topic", error, None)
+
+    def ask_committed(self, connection, topic, committed):
+        error, found = wire_groups.committed(connection, "chaos", topic, sorted(committed))
+        low = [f"{topic}/{p} committed {found.get(p)}, {least} was acknowledged" for p, least in committed.items() if found.get(p, -1) < least]
+        self.settle("committed", error, low[0] if low and not error else None)
+
+    def __str__(self):
+        return ", ".join(f"{count} {what}" for what, count in sorted(self.answers.items()))
+
+
+@case(own_broker=True, needs=CLUSTER)
+def an_agent_cut_off_for_60_s(context):
+    """LOG-6: an agent that reached neither etcd nor the bucket for a minute denies nothing, from the first request after that on, that others
+    acknowledged meanwhile: no record, no end, no topic, no committed offset. While it is cut off, the others go on."""
+    if os.geteuid() != 0:
+        raise Failed("nft needs root")
+    cluster = context.cluster(users=True)
+    traffic = chaos.Traffic(context, cluster).start()
+    traffic.live()
+    victim = traffic.any_agent()
+    others = [agent for agent in cluster.agents if agent is not victim]
+    during, after = Auditor(victim, traffic), Auditor(victim, traffic)
+    before = traffic.recorder.acknowledged()
+    try:
+        chaos.cut([victim.user], [*cluster.etcd_clients, cluster.s3_port])
+        healed = time.monotonic() + CUT_SECONDS
+        traffic.recovery.measure(traffic.producers)
+        traffic.recorder.quiet()
+        with wire.Connection(others[0].kafka) as connection:
+            born = context.topic("born")
+            check(connection.create_topic(born) == 0, "a topic is created while an agent is cut off")
+        after.topics.append(born)
+        while time.monotonic() < healed:
+            during.round()
+            time.sleep(min(5, max(0, healed - time.monotonic())))
+        pause = traffic.recorder.longest_pause()
+    finally:
+        chaos.heal()
+    moment, rounds = time.monotonic(), 0
+    while time.monotonic() < moment + 10:
+        after.round()
+        rounds += 1
+    wait_until(lambda: victim.readyz()[0] == 200, chaos.HEALED, f"{victim.name} is ready again")
+    missed = sum(traffic.recorder.acknowledged().values()) - sum(before.values())
+    context.note(f"{victim.name} cut off for {CUT_SECONDS} s and {missed} records; asked during it: {during}; asked {rounds} times after it: {after}")
+    traffic.finish(f"longest pause during the cut {pause:.2f} s")
+    check(not after.denials, f"{len(after.denials)} denials after the cut: " + "; ".join(after.denials[:6]))
+    check(pause <= chaos.HEALED, f"nothing was acknowledged for {pause:.1f} s while one agent was cut off")
+
+
+@case(own_broker=True, needs=CLUSTER)
+def agents_cut_from_each_other(context):
+    """Each agent reaches etcd and the bucket, and no other agent: everyone believes to lead alone. Nothing is lost or reset and nobody waits long,
+    because leadership is placement and never a precondition. First between all of them, then one of them in one direction only."""
+    if os.geteuid() != 0:
+        raise Failed("nft needs root")
+    cluster = context.cluster(users=True)
+    traffic = chaos.Traffic(context, cluster).start()
+    traffic.live()
+    pauses, leaders = [], []
+    one = traffic.any_agent()
+    try:
+        for users in ([agent.user for agent in cluster.agents], [one.user]):
+            traffic.recorder.quiet()
+            chaos.cut(users, [agent.peer_port for agent in cluster.agents])
+            time.sleep(PEERS_CUT_SECONDS)
+            leaders.append(silent_peers(cluster))
+            check(all(agent.readyz()[0] == 200 for agent in cluster.agents), f"/readyz: {[agent.readyz() for agent in cluster.agents]}")
+            chaos.heal()
+            time.sleep(PEERS_CUT_SECONDS / 3)
+            pauses.append(traffic.recorder.longest_pause())
+    finally:
+        chaos.heal()
+    traffic.finish(f"two cuts of {PEERS_CUT_SECONDS} s; agents noticed {leaders} silent peers; longest pause {max(pauses):.2f} s")
+    check(leaders[0] == 6 and leaders[1] == 2, f"agents do not notice that their peers are silent: {leaders}")
+    check(max(pauses) <= OUTAGE_MAX, f"a producer waited {max(pauses):.2f} s")
+
+
+def silent_peers(cluster):
+    """How many (agent, peer) pairs are silent now, as the agents' logs say."""
+    silent = 0
+    for agent in cluster.agents:
+        lines = agent.log.read_text(errors="replace").splitlines()
+        silent += sum("agent does not answer" in line for line in lines) - sum("agent answers again" in line for line in lines)
+    return silent
