@@ -1,38 +1,39 @@
 #!/usr/bin/env python3
 """Esker's benchmarks, each bounded in time and count. Figures of one machine; compare only what one run prints.
 
-usage: run.py [--binary target/release/esker] [--gib 1] [--warm-gib 12] [CASES…]
-  peers       broker CPU per GiB, MB/s and latency beside a warm Apache Kafka, in turns
-  flushes     flushes and PUTs a second: idle, one record a second, one synchronous producer, 100 of them, full rate
-  partitions  PUTs per GiB at 1, 100 and 10,000 partitions
-  memory      resident memory idle and with 10,000 partitions; cold start with both
-Needs what `tests/clients/setup --judge` gets. One JSON line per figure.
+usage: run.py [--binary target/release/esker] [--gib 1] [--warm-gib 12] [--rounds 3] [--set KEY=VALUE]… [CASES…]
+`esker dev` on a local directory:
+  peers           broker CPU per GiB, MB/s and latency beside a warm Apache Kafka, in turns
+  flushes         flushes and PUTs a second: idle, one record a second, one synchronous producer, 100 of them, full rate
+  partitions      PUTs per GiB at 1, 100 and 10,000 partitions
+  memory          resident memory idle and with 10,000 partitions; cold start with both
+One agent, etcd and MinIO:
+  cluster-cpu     broker CPU per GiB and MB/s beside a warm Apache Kafka, in turns
+  latency-floor   acknowledgements above a store that always takes 100 ms, at half of the full load
+  one-connection  five 1 MiB requests under way on one connection above such a store
+  etcd-bytes      bytes and writes to etcd per GiB
+Both:
+  start           time to the ready line with 10,000 partitions and 4,096 commits to replay
+  price           requests a second and their list price a month: idle, one record a second, full rate
+Without CASES, all of them: some 40 minutes. Needs what `tests/clients/setup --judge` gets, target/release/esker-proxy, and up to 30 GiB of
+disk for `peers` and `cluster-cpu`. One JSON line per figure.
 """
 import argparse
-import json
-import pathlib
 import re
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path.insert(0, str(ROOT / "tests" / "clients"))
-sys.path.insert(0, str(HERE))
-import broker_cpu  # noqa: E402
-import esker  # noqa: E402
-
-WORK = ROOT / "target" / "bench"
-JARS = ROOT / "target" / "clients" / "judge-jars"
-
-
-def out(case, **figures):
-    print(json.dumps({"case": case, **figures}), flush=True)
+from report import ROOT, WORK, create, out  # first: it says where the rest is
+import broker_cpu
+import clusters
+import esker
+import lifecycle
+from clusters import measure, warm
+from kafka import JARS, Kafka
 
 
 def start(binary, name, settings=None, keep=False):
@@ -67,11 +68,6 @@ def perf(broker, topic, records, *props, size=1000, throughput=-1):
                "--num-records", str(records), "--record-size", str(size), "--throughput", str(throughput),
                "--producer-props", f"bootstrap.servers={broker.kafka}", "acks=all", *props]
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
-
-
-def create(broker, topic, partitions):
-    run = broker_cpu.Run(argparse.Namespace(libs=JARS, bootstrap=broker.kafka, name="", pid=broker.process.pid))
-    run.topic(topic, partitions)
 
 
 class Synchronous(threading.Thread):
@@ -180,34 +176,23 @@ def memory(args):
 
 def peers(args):
     """Warms Kafka up, then takes turns, so that noise hits both alike."""
-    broker = start(args.binary, "peers")
-    kafka = esker.Broker(ROOT / "tests" / "clients" / "judge", WORK / "kafka-data", WORK / "kafka.log")
-    shutil.rmtree(WORK / "kafka-data", ignore_errors=True)
-    kafka.start(timeout=120)
-    kafka_pid = java_child(kafka.process.pid)
-
-    def measure(name, address, pid, gib, cases):
-        subprocess.run([sys.executable, str(HERE / "broker_cpu.py"), "--libs", str(JARS), "--bootstrap", address, "--pid",
-                        str(pid), "--name", name, "--gib", str(gib), "--cases", cases], check=True)
-
-    warmed = 0
-    while warmed < args.warm_gib:
-        measure("kafka (warming)", kafka.kafka, kafka_pid, 2, "large,default,fetch")
-        warmed += 6
-    for _ in range(args.rounds):
-        measure("esker", broker.kafka, broker.process.pid, args.gib, "large,default,fetch,latency")
-        measure("kafka", kafka.kafka, kafka_pid, args.gib, "large,default,fetch,latency")
-    broker.stop()
-    kafka.kill()
+    broker, kafka = start(args.binary, "peers", args.set), Kafka(WORK / "kafka").start()
+    try:
+        warm(kafka, args.warm_gib)
+        measure("esker (warming)", broker.kafka, broker.process.pid, args.gib, "large,default,fetch")
+        for _ in range(args.rounds):
+            measure("esker", broker.kafka, broker.process.pid, args.gib, "large,default,fetch,latency")
+            measure("kafka", kafka.kafka, kafka.pid, args.gib, "large,default,fetch,latency")
+        broker.stop()
+    finally:
+        kafka.kill()
+        kafka.remove()
+        if broker.alive():
+            broker.kill()
+        shutil.rmtree(WORK / "peers", ignore_errors=True)
 
 
-def java_child(pid):
-    """The judge is a wrapper: the broker is its Java child, if it has one."""
-    found = subprocess.run(["pgrep", "-P", str(pid), "java"], capture_output=True, text=True).stdout.split()
-    return int(found[0]) if found else pid
-
-
-CASES = {"peers": peers, "flushes": flushes, "partitions": partitions, "memory": memory}
+CASES = {"peers": peers, "flushes": flushes, "partitions": partitions, "memory": memory, **clusters.CASES, **lifecycle.CASES}
 
 
 def main():
@@ -216,8 +201,11 @@ def main():
     parser.add_argument("--gib", type=float, default=1)
     parser.add_argument("--warm-gib", type=float, default=12)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the broker (cases that take it)")
+    parser.add_argument("--proxy", default=str(clusters.PROXY), help="esker-proxy")
     parser.add_argument("cases", nargs="*", metavar="CASES")
     args = parser.parse_args()
+    args.set = dict(pair.split("=", 1) for pair in args.set)
     for case in args.cases or CASES:
         CASES[case](args)
 
