@@ -111,14 +111,14 @@ async fn serve(options: CompactorOptions) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let mut tasks = Tasks::new(stop.clone());
     process::serve_http(&mut tasks, http, &readiness)?;
-    readiness.starting("opening the stores");
+    readiness.starting("waiting for the metadata store and the bucket");
     let settings = Arc::new(options.settings);
-    let process = settings.process.clone();
-    let Some(stores) = stop
-        .run_until_cancelled(stores::open_shared(&process, settings.flush.hedge_percent))
-        .await
-        .transpose()?
-    else {
+    let open = async {
+        let stores = stores::open_shared(&settings.process, settings.flush.hedge_percent).await?;
+        stores.claim().await?;
+        anyhow::Ok(stores)
+    };
+    let Some(stores) = stop.run_until_cancelled(open).await.transpose()? else {
         return tasks.finish().await;
     };
     readiness.starting("reading the log");

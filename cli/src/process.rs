@@ -152,12 +152,16 @@ pub(crate) async fn run(
     let mut pages = Parts::new(pages_stop.clone());
     serve_pages(&mut pages, listeners.http, listeners.grpc, &readiness)?;
 
-    readiness.starting("opening the stores");
+    readiness.starting("waiting for the metadata store and the bucket");
+    let open = async {
+        let stores = open.await?;
+        stores.claim().await?;
+        anyhow::Ok(stores)
+    };
     let Some(stores) = stop.run_until_cancelled(open).await.transpose()? else {
         return parts.finish().await;
     };
     readiness.starting("reading the log");
-    stores.claim().await?;
     let (closer, health) = (stores.closer(), stores.health.clone());
     let announcement = addresses.announcement(&serving);
     tracing::info!(advertised = %announcement.kafka, zone = announcement.zone, "kafka");

@@ -4,19 +4,21 @@
 //! belong together.
 //! Does not own: the stores (`esker_metadata`, `esker_storage`), what runs on them.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use esker_agent::health::{StoreHealth, WatchedStore};
 use esker_agent::settings::ProcessSettings;
-use esker_compaction::incarnation;
+use esker_compaction::incarnation::{self, IncarnationError};
 use esker_metadata::embedded::{self, EmbeddedStore};
 use esker_metadata::etcd::{EtcdSettings, EtcdStore, EtcdTls, EtcdUser, Secret};
 use esker_metadata::log::{Cluster, bootstrap};
-use esker_metadata::store::{Compare, MetadataStore, Op, OpResult, Txn};
+use esker_metadata::store::{Compare, MetadataError, MetadataStore, Op, OpResult, Txn};
 use esker_segment::id::TopicId;
 use esker_segment::name::ClusterId;
 use esker_storage::bucket::settings::WallClock;
@@ -28,6 +30,7 @@ use esker_storage::named::NamedObjects;
 use esker_storage::random::Random;
 use esker_storage::retrying::{RetrySettings, Retrying};
 use esker_storage::store::ObjectStore;
+use tracing::warn;
 
 use crate::UsageError;
 
@@ -37,6 +40,9 @@ pub(crate) const METADATA: &str = "metadata";
 pub(crate) const OBJECTS: &str = "objects";
 /// The key that holds the cluster's id.
 pub(crate) const CLUSTER_KEY: Bytes = Bytes::from_static(b"cluster");
+
+/// How long to wait before a store that is away is asked again. A question has a time-out of its own.
+const START_PAUSE: Duration = Duration::from_secs(1);
 
 /// The stores of a cluster.
 pub(crate) struct Stores {
@@ -60,9 +66,14 @@ impl Stores {
 
     /// Makes sure that bucket and metadata store belong together, before anything is done to either.
     pub(crate) async fn claim(&self) -> anyhow::Result<()> {
-        incarnation::claim(&self.named(), &self.joined.incarnation)
-            .await
-            .context("the bucket and the metadata store do not belong together")
+        let (objects, incarnation) = (self.named(), &self.joined.incarnation);
+        let claim = || incarnation::claim(&objects, incarnation);
+        let claimed = if self.embedded.is_some() {
+            claim().await
+        } else {
+            patiently("the bucket", claim, |error| matches!(error, IncarnationError::Store(_))).await
+        };
+        claimed.context("cannot make sure that the bucket and the metadata store belong together")
     }
 
     /// What has to be closed after everything else has ended.
@@ -82,8 +93,16 @@ impl Stores {
         let metered: Arc<dyn ObjectStore> = Arc::new(Hedged::new(metered, hedges));
         let metered: Arc<dyn ObjectStore> = Arc::new(WatchedStore::new(metered, health.clone()));
         let objects = Arc::new(Retrying::new(metered, RetrySettings::default(), Random::new(seed)));
-        let cluster = cluster_id(&*metadata).await?;
-        let joined = bootstrap(metadata, random()).await.context("cannot join the cluster")?;
+        let join = async || -> anyhow::Result<(ClusterId, Cluster)> {
+            let cluster = cluster_id(&*metadata).await?;
+            let joined = bootstrap(Arc::clone(&metadata), random()).await;
+            Ok((cluster, joined.context("cannot join the cluster")?))
+        };
+        let (cluster, joined) = if embedded.is_some() {
+            join().await?
+        } else {
+            patiently("etcd", join, |error| error.downcast_ref::<MetadataError>().is_some()).await?
+        };
         Ok(Self {
             joined,
             cluster,
@@ -118,28 +137,61 @@ pub(crate) async fn open_directory(dir: &Path, fsync: bool) -> anyhow::Result<St
     .await
 }
 
-/// Opens the stores that the agents of a cluster share.
+/// Opens the stores that the agents of a cluster share. Waits for etcd as long as it is away.
 pub(crate) async fn open_shared(settings: &ProcessSettings, hedge_percent: u32) -> anyhow::Result<Stores> {
-    let (metadata, objects) = open_bare(settings).await?;
-    Stores::of(metadata, objects, None, HedgeSettings::with_budget(hedge_percent)).await
+    let (store, etcd) = (bucket_url(settings)?, etcd_settings(settings)?);
+    // What is wrong with the settings does not pass.
+    EtcdStore::lazy(etcd.clone()).map_err(|error| UsageError(format!("--etcd: {error}")))?;
+    let connect = || EtcdStore::connect(etcd.clone());
+    let metadata = patiently(&format!("etcd at {}", settings.etcd), connect, |_| true).await?;
+    let objects = open_bucket(settings, &store).await?;
+    Stores::of(
+        Arc::new(metadata),
+        objects,
+        None,
+        HedgeSettings::with_budget(hedge_percent),
+    )
+    .await
+}
+
+/// Attempts something until it works, or fails with what does not pass by itself. Only for the start: `/readyz` says no meanwhile.
+async fn patiently<T, E: Display>(
+    who: &str,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+    passes: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    loop {
+        match attempt().await {
+            Err(cause) if passes(&cause) => warn!("waiting for {who}: {cause:#}"),
+            outcome => return outcome,
+        }
+        tokio::time::sleep(START_PAUSE).await;
+    }
 }
 
 /// The stores as they are, whatever is in them.
 pub(crate) async fn open_bare(
     settings: &ProcessSettings,
 ) -> anyhow::Result<(Arc<dyn MetadataStore>, Arc<dyn ObjectStore>)> {
-    let store: BucketUrl = required("esker.store", "--store", &settings.store)?
-        .parse()
-        // Without the text: one that is refused may hold a secret.
-        .map_err(|error| UsageError(format!("--store: {error}")))?;
+    let store = bucket_url(settings)?;
     let etcd = etcd_settings(settings)?;
     let metadata = EtcdStore::connect(etcd)
         .await
         .with_context(|| format!("cannot reach etcd at {}", settings.etcd))?;
-    let objects = bucket::open(&store, BucketSettings::new(wall_clock()))
+    Ok((Arc::new(metadata), open_bucket(settings, &store).await?))
+}
+
+fn bucket_url(settings: &ProcessSettings) -> Result<BucketUrl, UsageError> {
+    required("esker.store", "--store", &settings.store)?
+        .parse()
+        // Without the text: one that is refused may hold a secret.
+        .map_err(|error| UsageError(format!("--store: {error}")))
+}
+
+async fn open_bucket(settings: &ProcessSettings, store: &BucketUrl) -> anyhow::Result<Arc<dyn ObjectStore>> {
+    bucket::open(store, BucketSettings::new(wall_clock()))
         .await
-        .with_context(|| format!("cannot open the bucket {}", settings.store))?;
-    Ok((Arc::new(metadata), objects))
+        .with_context(|| format!("cannot open the bucket {}", settings.store))
 }
 
 fn required<'a>(key: &str, flag: &str, value: &'a str) -> Result<&'a str, UsageError> {
