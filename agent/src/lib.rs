@@ -12,6 +12,7 @@ pub mod handlers;
 pub mod health;
 pub mod http;
 pub mod kafka;
+pub mod load;
 pub mod membership;
 pub mod node;
 pub mod offset_queue;

@@ -36,6 +36,7 @@ use crate::groups::settings::GroupSettings;
 use crate::kafka::budget::ByteBudget;
 use crate::kafka::connection::{ConnectionLimits, Service};
 use crate::kafka::listener::{self, ListenerLimits};
+use crate::load;
 use crate::membership::Membership;
 use crate::membership::identity::{Announcement, Identity};
 use crate::offset_queue::OffsetQueue;
@@ -286,6 +287,7 @@ impl Node {
         };
         let service: Arc<dyn Service> = Arc::clone(&self.agent) as Arc<dyn Service>;
         let (budget, stop) = (self.budget.clone(), self.stop_listening.clone());
+        self.listeners.spawn(load::watch(budget.clone(), stop.clone()));
         self.listeners
             .spawn(listener::run(listener, service, budget, limits, stop));
     }

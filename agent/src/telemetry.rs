@@ -16,6 +16,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use catalogue::{Kind, Label, METRICS, Metric, Unit};
+pub(crate) use process::cpu_seconds_used;
 
 /// How often samples of histograms are folded into their buckets when nobody reads the page; between two folds they
 /// are kept one by one.

@@ -26,6 +26,7 @@ const LARGE_WAIT_MAX: Duration = Duration::from_secs(4);
 /// The budget. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ByteBudget {
+    bytes: usize,
     all: Arc<Semaphore>,
     large: Arc<Semaphore>,
     produce: Arc<Semaphore>,
@@ -66,6 +67,7 @@ impl ByteBudget {
         let bytes = bytes.min(Semaphore::MAX_PERMITS);
         let produce = bytes - bytes / OTHERS_PART;
         Self {
+            bytes,
             all: Arc::new(Semaphore::new(bytes)),
             large: Arc::new(Semaphore::new(produce - bytes / ORDINARY_PART)),
             produce: Arc::new(Semaphore::new(produce)),
@@ -76,6 +78,13 @@ impl ByteBudget {
     #[must_use]
     pub fn available(&self) -> usize {
         self.all.available_permits()
+    }
+
+    /// The part of all bytes that somebody holds, 0 to 1.
+    #[must_use]
+    pub fn held_share(&self) -> f64 {
+        let thousandths = (self.bytes - self.available().min(self.bytes)) / (self.bytes / 1_000).max(1);
+        u32::try_from(thousandths).map_or(1.0, |thousandths| f64::from(thousandths) / 1_000.0)
     }
 
     /// Takes a first or a further share for a frame of this length.
@@ -142,6 +151,7 @@ mod tests {
             let more = budget.take(purpose, 100 << 20, 1 << 20).await;
             assert_eq!(more.unwrap_err(), NoBudget::TimedOut);
             let ordinary = budget.take(purpose, 1 << 20, 1 << 20).await.unwrap();
+            assert!((0.82..0.83).contains(&budget.held_share()), "66 of 80");
             drop((held, ordinary));
             assert_eq!(budget.available(), 80 << 20);
             budget.take(purpose, 100 << 20, 65 << 20).await.unwrap();

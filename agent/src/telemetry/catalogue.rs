@@ -180,6 +180,13 @@ pub static METRICS: &[Metric] = &[
         "Batches in the log that have not been merged yet; producers are throttled when there are too many.",
     ),
     metric(
+        "esker_load",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "How busy this agent is, 0 to 1: the larger of its part of the CPU and of the memory for requests; what to scale by.",
+    ),
+    metric(
         "esker_fold_index",
         Kind::Gauge,
         Unit::Count,

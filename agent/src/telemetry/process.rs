@@ -9,6 +9,11 @@ use std::fmt::Write as _;
 /// Linux counts CPU time for user space in hundredths of a second on every architecture (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// User and system CPU time of this process until now.
+pub(crate) fn cpu_seconds_used() -> Option<f64> {
+    cpu_seconds(&std::fs::read_to_string("/proc/self/stat").ok()?)
+}
+
 /// The two metrics in the Prometheus text format; what cannot be read is left out.
 pub(super) fn render() -> String {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
