@@ -198,13 +198,15 @@ async fn answer(
 }
 
 /// Decodes a request, lets a handler answer it, frames the answer.
+///
+/// What follows the request in its frame is ignored, as in Kafka: librdkafka leaves three bytes there when it asks for
+/// the metadata of all topics.
 pub async fn respond<R: Request>(
     reply: ReplyHeader,
     mut body: Reader,
     handle: impl AsyncFnOnce(R) -> R::Response,
 ) -> Result<ReplyChunks, CloseConnection> {
     let request = R::decode(&mut body, reply.version)
-        .and_then(|request| body.finish().map(|()| request))
         .map_err(|cause| CloseConnection(format!("{} version {}: {cause}", reply.key.name(), reply.version)))?;
     reply.frame(&handle(request).await)
 }

@@ -5,7 +5,7 @@ use esker_kafka::messages::metadata_response::{MetadataResponse, MetadataRespons
 use esker_kafka::{ErrorCode, Str, Uuid};
 
 use crate::broker::{Broker, LEADER_EPOCH, NODE_ID};
-use crate::client::Client;
+use crate::client::{Client, framed};
 use crate::requests::{Topic, code};
 
 /// The newest version.
@@ -115,6 +115,24 @@ async fn empty_list_means_all_in_v0_and_none_since_v1() {
             assert_eq!(names(&client.call(version, &request).await), ["a", "b"]);
         }
     }
+}
+
+/// librdkafka 2 reserves four bytes for the count of topics and leaves them all zero when it asks for all topics.
+#[tokio::test]
+async fn bytes_after_a_request_are_ignored() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    client.create("a", 1, &[]).await;
+    let mut request = of(None);
+    request.allow_auto_topic_creation = false;
+    let mut frame = framed(METADATA, 7, &request).to_vec();
+    let length = u32::from_be_bytes(frame[..4].try_into().unwrap());
+    frame[..4].copy_from_slice(&(length + 3).to_be_bytes());
+    frame.extend([0; 3]);
+    client.send_raw(&frame).await;
+    let (id, response) = client.receive::<MetadataRequest>(METADATA).await;
+    assert_eq!((id, names(&response)), (7, vec!["a"]));
+    assert_eq!(names(&client.call(METADATA, &request).await), ["a"]);
 }
 
 #[tokio::test]
