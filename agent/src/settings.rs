@@ -6,6 +6,7 @@
 //! Invariants: every key of the table has a default that is valid by its own rule, and no value enters a
 //! `Settings` without having passed that rule. Names are Kafka's where Kafka has one, else `esker.…`.
 
+pub mod kafka_configs;
 mod keys;
 pub mod reference;
 pub mod source;

@@ -1,5 +1,6 @@
 //! The Kafka requests that are neither produce, fetch nor about groups: one module per API.
 
+pub mod admin;
 pub mod api_versions;
 pub mod create_topics;
 pub mod delete_records;

@@ -36,8 +36,12 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DeleteRecords,
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
+    ApiKey::DescribeConfigs,
+    ApiKey::AlterConfigs,
     ApiKey::DeleteGroups,
+    ApiKey::IncrementalAlterConfigs,
     ApiKey::OffsetDelete,
+    ApiKey::ListConfigResources,
 ];
 
 /// What a handler may need to know of a request beside its body.
@@ -193,6 +197,7 @@ async fn answer(
             })
             .await
         }
+        key if handlers::admin::answers(key) => handlers::admin::answer(agent, key, &context, reply, body).await,
         _ => handlers::groups::answer(agent, key, &context, reply, body).await,
     }
 }

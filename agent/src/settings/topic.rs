@@ -8,6 +8,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use esker_metadata::keys::topic::VALUE_BYTES_MAX;
+
 use super::Settings;
 use super::value::{TimestampType, ValueError, parse_bool, parse_number};
 
@@ -190,6 +192,9 @@ const fn config(name: &'static str, default: &'static str, rule: Rule) -> TopicC
     TopicConfig { name, default, rule }
 }
 
+/// Characters of a refused value that its error repeats.
+const SHOWN_MAX: usize = 200;
+
 const INT_MAX: i64 = i32::MAX as i64;
 const LONG: RangeInclusive<i64> = 0..=i64::MAX;
 
@@ -358,10 +363,14 @@ impl TopicSettings {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), TopicConfigError> {
         let found = TOPIC_CONFIGS.iter().find(|config| config.name == name);
         let config = found.ok_or_else(|| TopicConfigError::Unknown { name: name.to_owned() })?;
-        let checked = config.rule.check(self, value.trim());
+        let checked = if value.len() > VALUE_BYTES_MAX {
+            Err(ValueError::TooLong { max: VALUE_BYTES_MAX })
+        } else {
+            config.rule.check(self, value.trim())
+        };
         checked.map_err(|reason| TopicConfigError::Invalid {
             name: config.name,
-            value: value.to_owned(),
+            value: value.chars().take(SHOWN_MAX).collect(),
             reason,
         })
     }

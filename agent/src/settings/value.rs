@@ -35,6 +35,12 @@ pub enum ValueError {
     /// A text that is too long or holds what no name, address or URL does.
     #[error("a text of at most {TEXT_BYTES_MAX} bytes without control characters is needed")]
     NotAText,
+    /// More bytes than are kept.
+    #[error("at most {max} bytes are kept")]
+    TooLong {
+        /// Most bytes.
+        max: usize,
+    },
     /// Not a host and a port.
     #[error("HOST:PORT is needed")]
     NotAnAddress,

@@ -11,6 +11,8 @@ mod compatibility_page;
 mod requests;
 
 mod acknowledgement;
+mod alter_configs;
+mod describe_configs;
 mod epochs;
 mod fetch;
 mod fetch_limits;

@@ -2,18 +2,22 @@
 
 use bytes::Bytes;
 use esker_kafka::messages::Request;
+use esker_kafka::messages::alter_configs_request::AlterConfigsRequest;
 use esker_kafka::messages::api_versions_request::ApiVersionsRequest;
 use esker_kafka::messages::api_versions_response::ApiVersionsResponse;
 use esker_kafka::messages::create_topics_request::CreateTopicsRequest;
 use esker_kafka::messages::delete_groups_request::DeleteGroupsRequest;
 use esker_kafka::messages::delete_records_request::DeleteRecordsRequest;
 use esker_kafka::messages::delete_topics_request::DeleteTopicsRequest;
+use esker_kafka::messages::describe_configs_request::DescribeConfigsRequest;
 use esker_kafka::messages::describe_groups_request::DescribeGroupsRequest;
 use esker_kafka::messages::fetch_request::FetchRequest;
 use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
 use esker_kafka::messages::heartbeat_request::HeartbeatRequest;
+use esker_kafka::messages::incremental_alter_configs_request::IncrementalAlterConfigsRequest;
 use esker_kafka::messages::join_group_request::JoinGroupRequest;
 use esker_kafka::messages::leave_group_request::LeaveGroupRequest;
+use esker_kafka::messages::list_config_resources_request::ListConfigResourcesRequest;
 use esker_kafka::messages::list_groups_request::ListGroupsRequest;
 use esker_kafka::messages::list_offsets_request::ListOffsetsRequest;
 use esker_kafka::messages::metadata_request::MetadataRequest;
@@ -30,7 +34,7 @@ use crate::client::Client;
 use crate::requests::{code, init_producer_id};
 
 /// What is served, as Kafka 4.3 advertises it: key, first version, last version.
-const SERVED: [(i16, i16, i16); 21] = [
+const SERVED: [(i16, i16, i16); 25] = [
     (0, 0, 13),
     (1, 4, 18),
     (2, 1, 11),
@@ -50,8 +54,12 @@ const SERVED: [(i16, i16, i16); 21] = [
     (21, 0, 2),
     (22, 0, 5),
     (23, 2, 4),
+    (32, 1, 4),
+    (33, 0, 2),
     (42, 0, 2),
+    (44, 0, 1),
     (47, 0, 0),
+    (74, 0, 1),
 ];
 
 fn ask() -> ApiVersionsRequest {
@@ -182,11 +190,11 @@ async fn unknown_apis_and_versions_close_their_own_connection_only() {
     let broker = Broker::start().await;
     let mut bystander = broker.connect().await;
     let fetch = ApiKey::Fetch.code();
-    let describe_configs = ApiKey::DescribeConfigs.code();
+    let describe_acls = ApiKey::DescribeAcls.code();
     for (key, version) in [
         (999, 0),
         (-1, 0),
-        (describe_configs, 4),
+        (describe_acls, 3),
         (4, 0),
         (fetch, 3),
         (fetch, 19),
@@ -239,6 +247,10 @@ async fn trap_12_every_version_is_answered_and_leaves_the_broker_working() {
     answered_at_all(c, OffsetForLeaderEpochRequest::default()).await;
     answered_at_all(c, DeleteGroupsRequest::default()).await;
     answered_at_all(c, OffsetDeleteRequest::default()).await;
+    answered_at_all(c, DescribeConfigsRequest::default()).await;
+    answered_at_all(c, AlterConfigsRequest::default()).await;
+    answered_at_all(c, IncrementalAlterConfigsRequest::default()).await;
+    answered_at_all(c, ListConfigResourcesRequest::default()).await;
     let topic = client.create("t", 1, &[]).await;
     assert_eq!(client.store(&topic, 0, &batch(&["still here"])).await, 0);
 }

@@ -15,7 +15,7 @@ pub const CONFIGS_MAX: usize = 256;
 /// Most bytes of a config's name.
 const NAME_BYTES_MAX: usize = 255;
 /// Most bytes of a config's value.
-const VALUE_BYTES_MAX: usize = 32_767;
+pub const VALUE_BYTES_MAX: usize = 32_767;
 
 /// A topic as its name leads to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
