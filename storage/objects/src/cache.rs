@@ -1,9 +1,10 @@
 //! The memory cache in front of a bucket: whole fresh segments, and blocks of everything else.
 //!
 //! A fresh segment is put in by its writer at commit, in the chunks it was uploaded in; a read then gives slices of them.
-//! Everything else is read in aligned blocks, each once however many wait for it.
+//! Everything else is read in aligned blocks, each once however many wait for it. What memory has no room for may be kept
+//! on a disk (`disk`).
 //!
-//! Owns: what stays in memory, within a byte budget (MEM-1); the only place that names the `foyer` crate.
+//! Owns: what stays in memory, within a byte budget (MEM-1).
 //! Does not own: retries (the store it is put in front of), whether bytes are right (`check_batch` where they are used; who
 //! finds damage calls `forget` and reads again).
 //!
@@ -20,8 +21,11 @@ use metrics::counter;
 use crate::bucket::beyond_end;
 use crate::store::{ObjectKey, ObjectStore, StoreError};
 
+pub mod disk;
 #[cfg(test)]
 mod tests;
+
+use disk::DiskCache;
 
 /// How much is kept, and in which portions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +99,7 @@ pub struct SegmentCache {
     store: Arc<dyn ObjectStore>,
     settings: CacheSettings,
     kept: foyer::Cache<CacheKey, Chunks>,
+    disk: Option<Arc<DiskCache>>,
 }
 
 impl SegmentCache {
@@ -113,7 +118,21 @@ impl SegmentCache {
             })
             .with_weighter(|_: &CacheKey, chunks: &Chunks| weight(chunks))
             .build();
-        Self { store, settings, kept }
+        Self {
+            store,
+            settings,
+            kept,
+            disk: None,
+        }
+    }
+
+    /// With a disk between memory and bucket.
+    #[must_use]
+    pub fn with_disk(self, disk: DiskCache) -> Self {
+        Self {
+            disk: Some(Arc::new(disk)),
+            ..self
+        }
     }
 
     /// Bytes kept now, with what their bookkeeping takes.
@@ -140,7 +159,15 @@ impl SegmentCache {
         self.kept.remove(&CacheKey::new(key, Part::Whole));
         for block in 0..object_bytes.div_ceil(self.settings.block_bytes) {
             self.kept.remove(&CacheKey::new(key, Part::Block(block)));
+            if let Some(disk) = &self.disk {
+                disk.forget(key, &self.block(block, object_bytes));
+            }
         }
+    }
+
+    fn block(&self, block: u64, object_bytes: u64) -> Range<u64> {
+        let from = block * self.settings.block_bytes;
+        from..object_bytes.min(from + self.settings.block_bytes)
     }
 
     /// Reads a range of an object of this length, in one piece or several.
@@ -163,15 +190,9 @@ impl SegmentCache {
         }
         let block_bytes = self.settings.block_bytes;
         let blocks = range.start / block_bytes..range.end.div_ceil(block_bytes);
-        let reads = blocks.clone().map(|block| {
-            let from = block * block_bytes;
-            self.part(
-                key,
-                Part::Block(block),
-                from..object_bytes.min(from + block_bytes),
-                access,
-            )
-        });
+        let reads = blocks
+            .clone()
+            .map(|block| self.part(key, Part::Block(block), self.block(block, object_bytes), access));
         let parts = try_join_all(reads).await?;
         let first = blocks.start * block_bytes;
         let read: Vec<Bytes> = parts.iter().flat_map(|chunks| chunks.iter().cloned()).collect();
@@ -197,12 +218,17 @@ impl SegmentCache {
         }
         count("miss");
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let (store, of) = (Arc::clone(&self.store), key.clone());
+        let (store, of, disk) = (Arc::clone(&self.store), key.clone(), self.disk.clone());
         if !self.fits(length.saturating_add(ENTRY_OVERHEAD_BYTES)) {
             return Ok([store.read(&of, range).await?].into());
         }
         let fetch = async move || {
-            let read = store.read(&of, range).await.map_err(Fetch)?;
+            // Fresh segments stay in memory until they are merged, or nobody wants them.
+            let read = match &disk {
+                Some(disk) if part != Part::Whole => disk.read(&of, &range, store.read(&of, range.clone())).await,
+                _ => store.read(&of, range).await,
+            };
+            let read = read.map_err(Fetch)?;
             Ok::<_, Fetch>((Chunks::from([read]), access.properties()))
         };
         match self.kept.get_or_fetch(&name, fetch).await {

@@ -1,5 +1,7 @@
 //! The cache: no copies, single flight, the budget, and what scans may not do.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use proptest::prelude::*;
 
+use super::disk::{DiskCache, DiskCacheError};
 use super::{Access, CacheSettings, SegmentCache, slices};
 use crate::random::Random;
 use crate::simulated::{Call, Fault, Faults, Latency, SimulatedStore};
@@ -251,4 +254,75 @@ proptest! {
             None => prop_assert!(found.is_none() || length == 0),
         }
     }
+}
+
+async fn disk(directory: &Path) -> DiskCache {
+    DiskCache::open(directory, 64 << 20).await.unwrap()
+}
+
+#[tokio::test]
+async fn blocks_on_disk_are_found_after_a_restart_and_damaged_ones_are_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SimulatedStore::new(Random::new(1), Faults::NONE);
+    let data = pattern(10 * BLOCK);
+    store.create(&key(1), vec![data.clone()]).await.unwrap();
+    let range = 500..4_500;
+    for expected in [5, 5] {
+        let cache = cache(&store, 1 << 20).with_disk(disk(directory.path()).await);
+        for _ in 0..2 {
+            let read = cache
+                .read(&key(1), 10 * BLOCK, range.clone(), Access::Scan)
+                .await
+                .unwrap();
+            assert_eq!(read.concat(), data[500..4_500]);
+        }
+        assert_eq!(reads(&store), expected, "the second process needs no request");
+        cache.disk.as_ref().unwrap().settle().await;
+    }
+    let cache = cache(&store, 1 << 20).with_disk(disk(directory.path()).await);
+    cache.forget(&key(1), 10 * BLOCK);
+    cache.read(&key(1), 10 * BLOCK, range, Access::Scan).await.unwrap();
+    assert_eq!(reads(&store), 10, "what was forgotten comes from the store");
+}
+
+#[tokio::test]
+async fn a_disk_cache_has_one_user_and_a_least_size() {
+    let directory = tempfile::tempdir().unwrap();
+    let held = disk(directory.path()).await;
+    let second = DiskCache::open(directory.path(), 64 << 20).await;
+    assert!(matches!(second, Err(DiskCacheError::InUse { .. })), "{second:?}");
+    drop(held);
+    disk(directory.path()).await;
+    let small = DiskCache::open(directory.path(), 1 << 20).await;
+    assert!(matches!(small, Err(DiskCacheError::TooSmall)), "{small:?}");
+}
+
+#[tokio::test]
+async fn a_disk_cache_whose_files_are_damaged_asks_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SimulatedStore::new(Random::new(1), Faults::NONE);
+    let data = pattern(3 * BLOCK);
+    store.create(&key(1), vec![data.clone()]).await.unwrap();
+    let first = cache(&store, 1 << 20).with_disk(disk(directory.path()).await);
+    first
+        .read(&key(1), 3 * BLOCK, 0..3 * BLOCK, Access::Scan)
+        .await
+        .unwrap();
+    first.disk.as_ref().unwrap().settle().await;
+    drop(first);
+    for file in fs::read_dir(directory.path().join("blocks")).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        for byte in bytes.iter_mut().skip(4096).step_by(64) {
+            *byte ^= 0x55;
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+    let second = cache(&store, 1 << 20).with_disk(disk(directory.path()).await);
+    let read = second
+        .read(&key(1), 3 * BLOCK, 0..3 * BLOCK, Access::Scan)
+        .await
+        .unwrap();
+    assert_eq!(read.concat(), data);
+    assert_eq!(reads(&store), 6);
 }
