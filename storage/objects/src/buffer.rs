@@ -28,7 +28,7 @@ pub struct BufferSettings {
     pub index_bytes_max: usize,
     /// `flush.age`: rule (b), how long a record waits at most.
     pub flush_age: Duration,
-    /// `flush.min.interval`: rule (c), how long after the begin of the last flush an idle writer flushes at once.
+    /// `flush.min.interval`: rule (c), how long after the begin of the last flush the next one begins at once.
     pub flush_interval_min: Duration,
 }
 
@@ -48,6 +48,10 @@ impl BufferSettings {
     };
 }
 
+/// How long rule (c) waits for the end of uploads in flight. What comes in while a disk takes one shares the next segment; a store that takes
+/// longer would hold back every producer that waits for answers by one more upload.
+const UPLOAD_SHORT: Duration = Duration::from_millis(10);
+
 /// Names a pushed batch: tickets count up by one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
@@ -59,7 +63,7 @@ pub enum FlushReason {
     Full,
     /// Rule (b): the oldest record has waited long enough.
     Age,
-    /// Rule (c): the writer was idle.
+    /// Rule (c): the last flush began long enough ago.
     LeadingEdge,
 }
 
@@ -186,13 +190,11 @@ impl Buffer {
         if now >= aged {
             return FlushDecision::Flush(FlushReason::Age);
         }
-        if in_flight > 0 {
-            return FlushDecision::WaitUntil(aged);
-        }
-        match self
-            .last_flush_began
-            .map(|began| began.saturating_add(self.settings.flush_interval_min))
-        {
+        let interval = match in_flight {
+            0 => self.settings.flush_interval_min,
+            _ => self.settings.flush_interval_min.max(UPLOAD_SHORT),
+        };
+        match self.last_flush_began.map(|began| began.saturating_add(interval)) {
             Some(edge) if now < edge => FlushDecision::WaitUntil(aged.min(edge)),
             _ => FlushDecision::Flush(FlushReason::LeadingEdge),
         }

@@ -86,18 +86,31 @@ fn the_leading_edge_counts_from_the_begin_of_the_last_flush() {
 }
 
 #[test]
-fn an_upload_in_flight_holds_the_leading_edge_back_until_records_are_old() {
+fn an_upload_in_flight_that_takes_longer_than_the_interval_holds_nothing_back() {
     let mut buffer = flushed_at(0);
-    push(&mut buffer, 200, 0, 61);
-    push(&mut buffer, 250, 0, 61);
-    assert_eq!(buffer.decide_flush(ms(250), 1), FlushDecision::WaitUntil(ms(300)));
+    push(&mut buffer, 20, 0, 61);
+    assert_eq!(buffer.decide_flush(ms(20), 1), FlushDecision::WaitUntil(ms(40)));
     assert_eq!(
-        buffer.decide_flush(ms(300), 1),
-        FlushDecision::Flush(FlushReason::Age),
-        "age of the oldest record"
+        buffer.decide_flush(ms(40), 1),
+        FlushDecision::Flush(FlushReason::LeadingEdge)
     );
+}
+
+#[test]
+fn a_short_interval_leaves_a_short_upload_time_to_end() {
+    let mut buffer = flushed_at(0);
+    buffer.set_settings(BufferSettings {
+        flush_interval_min: ms(1),
+        ..SETTINGS
+    });
+    push(&mut buffer, 2, 0, 61);
     assert_eq!(
-        buffer.decide_flush(ms(250), 0),
+        buffer.decide_flush(ms(2), 0),
+        FlushDecision::Flush(FlushReason::LeadingEdge)
+    );
+    assert_eq!(buffer.decide_flush(ms(2), 1), FlushDecision::WaitUntil(ms(10)));
+    assert_eq!(
+        buffer.decide_flush(ms(10), 1),
         FlushDecision::Flush(FlushReason::LeadingEdge)
     );
 }
@@ -105,6 +118,10 @@ fn an_upload_in_flight_holds_the_leading_edge_back_until_records_are_old() {
 #[test]
 fn age_counts_from_the_oldest_record_of_the_open_segment() {
     let mut buffer = flushed_at(0);
+    buffer.set_settings(BufferSettings {
+        flush_interval_min: ms(1000),
+        ..SETTINGS
+    });
     push(&mut buffer, 10, 0, 61);
     buffer.take(ms(60));
     push(&mut buffer, 70, 0, 61);
@@ -128,7 +145,7 @@ fn a_short_age_comes_before_the_edge() {
 fn enough_bytes_are_flushed_whatever_is_in_flight() {
     let mut buffer = flushed_at(0);
     push(&mut buffer, 1, 0, 999);
-    assert_eq!(buffer.decide_flush(ms(1), 9), FlushDecision::WaitUntil(ms(101)));
+    assert_eq!(buffer.decide_flush(ms(1), 9), FlushDecision::WaitUntil(ms(40)));
     push(&mut buffer, 1, 0, 61);
     assert_eq!(buffer.decide_flush(ms(1), 9), FlushDecision::Flush(FlushReason::Full));
 }
