@@ -6,6 +6,7 @@
 //! Invariants: connections are taken only when the log has been folded up to its head; a drained agent has settled
 //! everything that entered its write-ahead buffer.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use esker_model::entry::{Entry, FeatureLevel, Incarnation, Limits};
 use esker_segment::id::{IncarnationId, IncarnationNumber, Timestamp};
 use esker_segment::name::ClusterId;
 use esker_storage::buffer::BufferSettings;
+use esker_storage::cache::disk::{DiskCache, DiskCacheError};
 use esker_storage::cache::{CacheSettings, SegmentCache};
 use esker_storage::hedged::{HedgeSettings, Hedger};
 use esker_storage::merged::{MergedReader, MergedSettings};
@@ -91,6 +93,9 @@ pub enum NodeError {
     /// The cluster's first entries were not committed.
     #[error("the cluster could not be set up: {0}")]
     SetUp(#[from] ProposeError),
+    /// The directory of the cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] DiskCacheError),
     /// What was in the write-ahead buffer could not be stored in time; nothing of it was acknowledged.
     #[error("records in flight could not be stored within {} s; they were not acknowledged", DRAIN_MAX.as_secs())]
     NotDrained,
@@ -146,7 +151,12 @@ impl Reading {
             bytes_max: usize::try_from(parts.settings.memory.cache_bytes_max).unwrap_or(usize::MAX),
             ..CacheSettings::default()
         };
-        let cache = Arc::new(SegmentCache::new(Arc::clone(&parts.objects), cache_settings));
+        let mut cache = SegmentCache::new(Arc::clone(&parts.objects), cache_settings);
+        let process = &parts.settings.process;
+        if !process.cache_dir.is_empty() {
+            let disk = DiskCache::open(Path::new(&process.cache_dir), process.cache_disk_bytes_max);
+            cache = cache.with_disk(disk.await?);
+        }
         Ok(Self {
             replica,
             catalog,
@@ -154,7 +164,7 @@ impl Reading {
             log,
             objects,
             merged,
-            cache,
+            cache: Arc::new(cache),
             members,
         })
     }

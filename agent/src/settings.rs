@@ -244,6 +244,8 @@ pub struct ProcessSettings {
     pub advertise_peer: String,
     /// `esker.cache.dir`.
     pub cache_dir: String,
+    /// `esker.cache.disk.bytes`.
+    pub cache_disk_bytes_max: u64,
     /// `esker.insecure.listen`.
     pub insecure_listen: bool,
 }

@@ -3,7 +3,6 @@
 //! Owns: what is particular to it: the stores are shared, nothing is kept here.
 //! Does not own: starting and stopping (`process`), the stores (`stores`).
 
-use anyhow::Context as _;
 use esker_compaction::settings::Scope;
 
 use crate::args::LogFormat;
@@ -20,10 +19,6 @@ pub(crate) struct AgentOptions {
 /// Runs until a signal, or until a part fails.
 pub(crate) fn run(options: AgentOptions) -> anyhow::Result<()> {
     let settings = options.serving.settings.process.clone();
-    if !settings.cache_dir.is_empty() {
-        std::fs::create_dir_all(&settings.cache_dir)
-            .with_context(|| format!("cannot use --cache-dir {}", settings.cache_dir))?;
-    }
     let hedge_percent = options.serving.settings.flush.hedge_percent;
     let open = async move { stores::open_shared(&settings, hedge_percent).await };
     process::block_on(process::run(options.serving, open, |agent| {

@@ -95,7 +95,7 @@ pub(crate) struct AgentArgs {
     /// Where other agents connect [default: 127.0.0.1:9097]
     #[arg(long, value_name = "HOST:PORT")]
     peer: Option<String>,
-    /// A directory for the disk part of the cache, which does not exist yet: it is made and left empty
+    /// A directory for the disk part of the cache; nothing in it is missed when it is lost
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<String>,
 }

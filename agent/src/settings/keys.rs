@@ -294,7 +294,14 @@ pub static KEYS: &[Key] = &[
         "esker.cache.dir",
         Slot::Text(|s| &mut s.process.cache_dir),
         "",
-        "Directory for the disk part of the cache. There is none yet: the directory is made, and nothing is put into it.",
+        "Directory for the disk part of the cache, of this agent alone; empty for none. Nothing in it is missed when it is lost.",
+    )
+    .at_start(),
+    key(
+        "esker.cache.disk.bytes",
+        Slot::Size(|s| &mut s.process.cache_disk_bytes_max, 64 * MIB..=64 * 1024 * GIB),
+        "8GiB",
+        "How much of a disk the cache may take, with esker.cache.dir.",
     )
     .at_start(),
     key(

@@ -138,6 +138,13 @@ pub static METRICS: &[Metric] = &[
         "Reads of stored data, by whether the cache had it.",
     ),
     metric(
+        "esker_cache_disk_requests_total",
+        Kind::Counter,
+        Unit::Count,
+        &[("outcome", &["hit", "miss"])],
+        "Reads that the memory did not have, by whether the disk part of the cache had it; only with `esker.cache.dir`.",
+    ),
+    metric(
         "esker_commit_seconds",
         Kind::Histogram(LATENCY_SECONDS),
         Unit::Seconds,
