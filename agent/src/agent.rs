@@ -195,11 +195,11 @@ impl Agent {
         }
     }
 
-    /// Whether clients shall go to another agent, because this one ends.
+    /// Whether clients shall go to another agent, because this one ends or can do nothing for them.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
-        let own = self.members.identity().node();
-        self.leaving.is_cancelled() && self.members.view().members.iter().any(|m| m.node != own && !m.draining)
+        let (own, view) = (self.members.identity().node(), self.members.view());
+        view.stands_aside || self.leaving.is_cancelled() && view.members.iter().any(|m| m.node != own && !m.draining)
     }
 
     /// The zone that a client says it is in, or else that of this agent's listener.

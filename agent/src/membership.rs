@@ -4,7 +4,9 @@
 //! Does not own: placement itself (`esker_model::placement`), this process's own session (`identity`).
 //!
 //! Sessions are for liveness and placement only; nothing here is relied upon for safety. This agent always lists itself, also
-//! while it has no session, so that its clients never see a cluster without brokers.
+//! while it has no session, so that its clients never see a cluster without brokers. But while it can do nothing for them, for it
+//! has no session or its bucket is out of reach, others lead, if there are others that answer: a client that asks only it would
+//! never find them.
 
 pub mod identity;
 #[cfg(test)]
@@ -56,6 +58,10 @@ pub struct MemberView {
     pub members: Vec<Member>,
     /// Over those that take partitions.
     pub placement: Placement,
+    /// This agent can commit: it has a session, and a bucket that answers.
+    pub works: bool,
+    /// It cannot, and another agent is there that perhaps can.
+    pub stands_aside: bool,
 }
 
 /// The table.
@@ -72,6 +78,8 @@ struct Table {
     owners: BTreeMap<u16, (SessionId, Revision)>,
     /// Sessions whose process does not answer its peers.
     silent: BTreeSet<SessionId>,
+    /// This agent cannot reach the bucket.
+    no_bucket: bool,
 }
 
 impl MemberView {
@@ -157,13 +165,21 @@ impl Membership {
         }
     }
 
+    /// This agent's bucket is out of reach, or not any more.
+    pub fn set_no_bucket(&self, no_bucket: bool) {
+        let changed = std::mem::replace(&mut self.lock().no_bucket, no_bucket) != no_bucket;
+        if changed {
+            self.rebuild();
+        }
+    }
+
     /// Whether a session's process does not answer its peers.
     #[must_use]
     pub fn is_silent(&self, session: SessionId) -> bool {
         self.lock().silent.contains(&session)
     }
 
-    /// This agent's own identity changed: its node id, or whether it drains.
+    /// This agent's own identity changed: its node id, its session, or whether it drains.
     pub fn on_identity(&self) {
         self.rebuild();
     }
@@ -260,19 +276,21 @@ fn view_of(table: &Table, own: Member) -> MemberView {
     // What this process knows of itself is newer than what it has told.
     by_node.retain(|_, member| member.session != own.session || member.session.is_none());
     let own_node = own.node;
+    let works = own.session.is_some() && !table.no_bucket;
     by_node.insert(own_node, own);
     let takes = |member: &&Member| {
         let silent = member.session.is_some_and(|session| table.silent.contains(&session));
-        let answers = !silent || member.node == own_node;
-        answers && !member.draining
+        let fit = if member.node == own_node { works } else { !silent };
+        fit && !member.draining
     };
     let placed = |member: &Member| Placed {
         node: member.node,
         zone: member.zone.clone(),
     };
     let mut placement = Placement::new(by_node.values().filter(takes).map(placed).collect());
+    let stands_aside = !works && !placement.is_empty();
     if placement.is_empty() {
-        // The last one that goes leads until it is gone.
+        // The last one that goes leads until it is gone, and when nobody can do anything everybody serves what they know.
         placement = Placement::new(
             by_node
                 .values()
@@ -284,5 +302,7 @@ fn view_of(table: &Table, own: Member) -> MemberView {
     MemberView {
         members: by_node.into_values().collect(),
         placement,
+        works,
+        stands_aside,
     }
 }

@@ -305,9 +305,9 @@ impl Node {
     /// Answers other agents from now on, and asks them.
     pub fn listen_to_peers(&mut self, listener: TcpListener) {
         let stop = self.stop_listening.clone();
-        self.listeners.spawn(peers::listen(listener, stop.clone()));
-        self.listeners
-            .spawn(peers::watch(Arc::clone(&self.agent.members), stop));
+        let members = || Arc::clone(&self.agent.members);
+        self.listeners.spawn(peers::listen(listener, members(), stop.clone()));
+        self.listeners.spawn(peers::watch(members(), stop));
     }
 
     /// Runs until `stop`, or until a part ends by itself; then drains.

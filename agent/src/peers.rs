@@ -1,6 +1,7 @@
 //! Whether the other agents still answer.
 //!
-//! Owns: the peer listener, which says back what it hears; one connection to each other agent, over which that is tried.
+//! Owns: the peer listener, which says back what it hears while this agent can work, and keeps silent while it cannot; one
+//! connection to each other agent, over which that is tried.
 //! Does not own: what follows from it (`membership`): an agent that does not answer leads nothing, for those who noticed. Its
 //! session, and with it its groups, lives until its lease ends.
 //!
@@ -39,7 +40,7 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(250);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers other agents until `stop`.
-pub async fn listen(listener: TcpListener, stop: CancellationToken) {
+pub async fn listen(listener: TcpListener, members: Arc<Membership>, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -51,8 +52,9 @@ pub async fn listen(listener: TcpListener, stop: CancellationToken) {
         };
         match (accepted, Arc::clone(&permits).try_acquire_owned()) {
             (Ok((stream, _)), Ok(permit)) => {
+                let members = Arc::clone(&members);
                 connections.spawn(async move {
-                    let _closed = answer(stream).await;
+                    let _closed = answer(stream, &members).await;
                     drop(permit);
                 });
             }
@@ -65,11 +67,24 @@ pub async fn listen(listener: TcpListener, stop: CancellationToken) {
     }
 }
 
-async fn answer(mut stream: TcpStream) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, members: &Membership) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut byte = [0];
+    let (mut byte, mut unasked) = ([0], [0]);
+    let mut changes = members.changes();
     loop {
         stream.read_exact(&mut byte).await?;
+        loop {
+            changes.borrow_and_update();
+            if members.view().works {
+                break;
+            }
+            tokio::select! {
+                biased;
+                // Who asks waits for the answer; all it can do meanwhile is go.
+                _gone = stream.read(&mut unasked) => return Ok(()),
+                _ = changes.changed() => {}
+            }
+        }
         stream.write_all(&byte).await?;
     }
 }
@@ -114,7 +129,9 @@ async fn ask(members: Arc<Membership>, session: SessionId, endpoint: Endpoint) {
     loop {
         let address = (endpoint.host.as_str(), endpoint.port);
         if let Ok(Ok(stream)) = timeout(CONNECT_MAX, TcpStream::connect(address)).await {
+            let mut answered = false;
             let why = converse(stream, || {
+                answered = true;
                 if std::mem::take(&mut silent) {
                     info!(%session, %endpoint, "agent answers again");
                     members.set_silent(session, false);
@@ -122,8 +139,9 @@ async fn ask(members: Arc<Membership>, session: SessionId, endpoint: Endpoint) {
             })
             .await;
             debug!(%session, %endpoint, %why, "connection to an agent is over");
-            // Perhaps only the connection broke.
-            if let Ok(Ok(_stream)) = timeout(CONNECT_MAX, TcpStream::connect(address)).await {
+            // Perhaps only the connection broke. A process that hangs is still connected to, by its system.
+            let broke = answered && why.kind() != io::ErrorKind::TimedOut;
+            if broke && let Ok(Ok(_stream)) = timeout(CONNECT_MAX, TcpStream::connect(address)).await {
                 continue;
             }
         }
@@ -158,14 +176,36 @@ async fn converse(mut stream: TcpStream, mut answered: impl FnMut()) -> io::Erro
 
 #[cfg(test)]
 mod tests {
+    use esker_metadata::keys::session::{Endpoint as NamedEndpoint, SessionInfo};
+
     use super::*;
+    use crate::membership::KAFKA_LISTENER;
+    use crate::membership::identity::{Announcement, Identity};
+
+    fn members() -> Arc<Membership> {
+        let kafka = Endpoint {
+            host: "here".to_owned(),
+            port: 1,
+        };
+        let members = Membership::new(Identity::new(Announcement {
+            node: Some(1),
+            zone: String::new(),
+            kafka,
+            http: None,
+            peer: None,
+            process: 1,
+        }));
+        members.identity().pretend_session(SessionId(1));
+        members.on_identity();
+        members
+    }
 
     #[tokio::test]
     async fn a_peer_answers_until_it_is_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let listening = tokio::spawn(listen(listener, stop.clone()));
+        let listening = tokio::spawn(listen(listener, members(), stop.clone()));
         let stream = TcpStream::connect(address).await.unwrap();
         let mut answers = 0;
         let conversation = converse(stream, || {
@@ -175,5 +215,56 @@ mod tests {
         let ended = timeout(Duration::from_secs(10), conversation).await.unwrap();
         listening.await.unwrap();
         assert!(answers >= 1, "{ended}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_cannot_work_keeps_silent_until_it_can() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, answering) = (CancellationToken::new(), members());
+        answering.set_no_bucket(true);
+        let listening = tokio::spawn(listen(listener, Arc::clone(&answering), stop.clone()));
+        let silent = TcpStream::connect(address).await.unwrap();
+        let ended = converse(silent, || panic!("it answers")).await;
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&[7]).await.unwrap();
+        answering.set_no_bucket(false);
+        let mut byte = [0];
+        let answer = timeout(Duration::from_secs(10), stream.read_exact(&mut byte)).await;
+        answer.unwrap().unwrap();
+        assert_eq!(byte, [7]);
+        stop.cancel();
+        listening.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_that_hangs_is_noticed_although_its_system_takes_connections() {
+        // Nobody accepts: connections are made by the system alone.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let asking = members();
+        let info = SessionInfo {
+            node_id: 2,
+            endpoints: vec![NamedEndpoint {
+                listener: KAFKA_LISTENER.to_owned(),
+                host: "there".to_owned(),
+                port: 2,
+            }],
+            ..SessionInfo::default()
+        };
+        asking.on_session(SessionId(2), Some(&info));
+        let mut changes = asking.changes();
+        let asked = tokio::spawn(ask(Arc::clone(&asking), SessionId(2), endpoint));
+        let noticed = async {
+            while !asking.is_silent(SessionId(2)) {
+                changes.changed().await.unwrap();
+            }
+        };
+        timeout(Duration::from_secs(10), noticed).await.unwrap();
+        asked.abort();
     }
 }

@@ -21,9 +21,8 @@ use esker_agent::node::{Node, NodeParts};
 use esker_agent::settings::Settings;
 use esker_agent::telemetry;
 use esker_compaction::service::Compaction;
-use esker_metadata::checkpoint::LiveSession;
+use esker_storage::store::ObjectKey;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +36,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the bucket still answers. Costs no request.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a bucket that is out of reach is asked.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long it may take to answer. Longer than what counts as given up.
+const ASK_MAX: Duration = Duration::from_secs(3);
 
 /// What a process serves, and how.
 #[derive(Debug)]
@@ -188,8 +191,12 @@ pub(crate) async fn run(
         node.listen_to_peers(peer);
     }
     pages.spawn(
+        "bucket",
+        ask_bucket(Arc::clone(&agent), health.clone(), pages_stop.clone()),
+    );
+    pages.spawn(
         "health",
-        watch_health(agent.log.sessions(), health, readiness.clone(), pages_stop.clone()),
+        watch_health(Arc::clone(&agent), health, readiness.clone(), pages_stop.clone()),
     );
     let node_stop = stop.clone();
     parts.spawn(
@@ -215,18 +222,38 @@ pub(crate) async fn run(
     drained
 }
 
-/// Says on `/readyz` what keeps this agent from acknowledging anything.
+/// Asks a bucket that is out of reach whether it is back: an agent that stands aside has nothing else to ask it.
+async fn ask_bucket(agent: Arc<Agent>, bucket: StoreHealth, stop: CancellationToken) -> io::Result<()> {
+    let number = agent.follower.cluster().incarnation.number;
+    let key = ObjectKey(agent.objects.cluster.incarnation_key(number));
+    let asking = async {
+        loop {
+            tokio::time::sleep(ASK_INTERVAL).await;
+            if bucket.trouble().is_some() {
+                // The store notes what came of it; one that hangs is noted when it is given up.
+                let _noted = tokio::time::timeout(ASK_MAX, agent.objects.store.read(&key, 0..1)).await;
+            }
+        }
+    };
+    stop.run_until_cancelled(asking).await;
+    Ok(())
+}
+
+/// Says on `/readyz`, and to the table of members, what keeps this agent from acknowledging anything.
 async fn watch_health(
-    mut session: watch::Receiver<Option<LiveSession>>,
+    agent: Arc<Agent>,
     bucket: StoreHealth,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> io::Result<()> {
+    let mut session = agent.log.sessions();
     while !stop.is_cancelled() {
         let none = session.borrow_and_update().is_none();
         let lost = "this agent has no session: the metadata store does not answer, or has ended it";
         readiness.trouble("session", none.then(|| lost.to_owned()));
-        readiness.trouble("bucket", bucket.trouble());
+        let trouble = bucket.trouble();
+        agent.members.set_no_bucket(trouble.is_some());
+        readiness.trouble("bucket", trouble);
         tokio::select! {
             biased;
             () = stop.cancelled() => {}

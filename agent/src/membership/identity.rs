@@ -117,6 +117,16 @@ impl Identity {
         self.lock().session = None;
     }
 
+    /// As if it had opened this session.
+    #[cfg(test)]
+    pub(crate) fn pretend_session(&self, id: SessionId) {
+        self.lock().session = Some(LiveSession {
+            id,
+            compare: Compare::Absent(Bytes::from_static(b"nothing")),
+            lease: esker_metadata::store::LeaseId(1),
+        });
+    }
+
     /// Opens a session and claims a node id under it.
     ///
     /// # Errors

@@ -80,6 +80,28 @@ fn who_drains_or_does_not_answer_is_listed_and_leads_nothing() {
 }
 
 #[test]
+fn an_agent_that_can_do_nothing_leads_nothing_while_another_can() {
+    let members = alone();
+    members.identity().pretend_session(SessionId(1));
+    members.on_session(SessionId(2), Some(&agent(2, "b", false)));
+    let leads = || {
+        let view = members.view();
+        (view.placement.has_zone("a"), view.stands_aside, view.works)
+    };
+    assert_eq!(leads(), (true, false, true));
+    members.set_no_bucket(true);
+    assert_eq!(leads(), (false, true, false));
+    members.set_no_bucket(false);
+    assert_eq!(leads(), (true, false, true));
+    members.identity().on_lost();
+    members.on_identity();
+    assert_eq!(leads(), (false, true, false));
+    // The other one cannot either, or is gone: what is known here is served.
+    members.set_silent(SessionId(2), true);
+    assert_eq!(leads(), (true, false, false));
+}
+
+#[test]
 fn of_two_sessions_of_one_node_the_later_counts() {
     let members = alone();
     members.on_session(SessionId(5), Some(&agent(2, "new", false)));

@@ -66,7 +66,7 @@ pub async fn accept(
     } else if acks != 0 && agent.is_leaving() {
         let refusal = Refusal::new(
             ErrorCode::NotLeaderOrFollower,
-            "this agent is going, another one leads now",
+            "this agent is going or cut off, another one leads now",
         );
         refuse_all(partitions, &refusal, patience)
     } else if matches!(acks, -1..=1) {

@@ -99,6 +99,13 @@ async fn open_session(parts: &WriterParts) -> Result<(Session, Committer), Sessi
     Ok((session, committer))
 }
 
+/// A process that was cut off may have missed much: it is up to date before it takes part again, lest it calls old ends of
+/// partitions the ends.
+async fn reopen(parts: &WriterParts) -> Result<(Session, Committer), SessionError> {
+    parts.log.barrier().await?;
+    open_session(parts).await
+}
+
 impl Writer {
     /// A writer with a fresh session.
     ///
@@ -356,6 +363,7 @@ impl Writer {
         self.told_lost = true;
         self.parts.end.session.send_replace(None);
         self.parts.members.identity().on_lost();
+        self.parts.members.on_identity();
     }
 
     /// Everything that was under way in a lost session certainly did not happen: it is uploaded again, in the same order,
@@ -364,7 +372,7 @@ impl Writer {
         warn!(session = %self.session.id(), "session lost, taking a new one");
         self.tell_lost();
         (self.session, self.committer) = loop {
-            match open_session(&self.parts).await {
+            match reopen(&self.parts).await {
                 Ok(opened) => break opened,
                 Err(SessionError::OtherIncarnation) => return Err(SessionError::OtherIncarnation),
                 Err(cause) => {
