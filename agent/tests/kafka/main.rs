@@ -12,6 +12,8 @@ mod requests;
 
 mod acknowledgement;
 mod alter_configs;
+mod cluster_admin;
+mod credentials_and_quotas;
 mod describe_configs;
 mod epochs;
 mod fetch;

@@ -2,15 +2,28 @@
 
 use bytes::Bytes;
 use esker_kafka::messages::Request;
+use esker_kafka::messages::alter_client_quotas_request::AlterClientQuotasRequest;
 use esker_kafka::messages::alter_configs_request::AlterConfigsRequest;
+use esker_kafka::messages::alter_partition_reassignments_request::AlterPartitionReassignmentsRequest;
+use esker_kafka::messages::alter_user_scram_credentials_request::AlterUserScramCredentialsRequest;
 use esker_kafka::messages::api_versions_request::ApiVersionsRequest;
 use esker_kafka::messages::api_versions_response::ApiVersionsResponse;
+use esker_kafka::messages::create_partitions_request::CreatePartitionsRequest;
 use esker_kafka::messages::create_topics_request::CreateTopicsRequest;
 use esker_kafka::messages::delete_groups_request::DeleteGroupsRequest;
 use esker_kafka::messages::delete_records_request::DeleteRecordsRequest;
 use esker_kafka::messages::delete_topics_request::DeleteTopicsRequest;
+use esker_kafka::messages::describe_client_quotas_request::DescribeClientQuotasRequest;
+use esker_kafka::messages::describe_cluster_request::DescribeClusterRequest;
 use esker_kafka::messages::describe_configs_request::DescribeConfigsRequest;
 use esker_kafka::messages::describe_groups_request::DescribeGroupsRequest;
+use esker_kafka::messages::describe_log_dirs_request::DescribeLogDirsRequest;
+use esker_kafka::messages::describe_producers_request::DescribeProducersRequest;
+use esker_kafka::messages::describe_quorum_request::DescribeQuorumRequest;
+use esker_kafka::messages::describe_topic_partitions_request::DescribeTopicPartitionsRequest;
+use esker_kafka::messages::describe_transactions_request::DescribeTransactionsRequest;
+use esker_kafka::messages::describe_user_scram_credentials_request::DescribeUserScramCredentialsRequest;
+use esker_kafka::messages::elect_leaders_request::ElectLeadersRequest;
 use esker_kafka::messages::fetch_request::FetchRequest;
 use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
 use esker_kafka::messages::heartbeat_request::HeartbeatRequest;
@@ -20,12 +33,15 @@ use esker_kafka::messages::leave_group_request::LeaveGroupRequest;
 use esker_kafka::messages::list_config_resources_request::ListConfigResourcesRequest;
 use esker_kafka::messages::list_groups_request::ListGroupsRequest;
 use esker_kafka::messages::list_offsets_request::ListOffsetsRequest;
+use esker_kafka::messages::list_partition_reassignments_request::ListPartitionReassignmentsRequest;
+use esker_kafka::messages::list_transactions_request::ListTransactionsRequest;
 use esker_kafka::messages::metadata_request::MetadataRequest;
 use esker_kafka::messages::offset_commit_request::OffsetCommitRequest;
 use esker_kafka::messages::offset_delete_request::OffsetDeleteRequest;
 use esker_kafka::messages::offset_fetch_request::OffsetFetchRequest;
 use esker_kafka::messages::offset_for_leader_epoch_request::OffsetForLeaderEpochRequest;
 use esker_kafka::messages::sync_group_request::SyncGroupRequest;
+use esker_kafka::messages::update_features_request::UpdateFeaturesRequest;
 use esker_kafka::{ApiKey, ErrorCode, Reader, Str, Writer};
 
 use crate::batches::batch;
@@ -34,7 +50,7 @@ use crate::client::Client;
 use crate::requests::{code, init_producer_id};
 
 /// What is served, as Kafka 4.3 advertises it: key, first version, last version.
-const SERVED: [(i16, i16, i16); 25] = [
+const SERVED: [(i16, i16, i16); 41] = [
     (0, 0, 13),
     (1, 4, 18),
     (2, 1, 11),
@@ -56,10 +72,26 @@ const SERVED: [(i16, i16, i16); 25] = [
     (23, 2, 4),
     (32, 1, 4),
     (33, 0, 2),
+    (35, 1, 5),
+    (37, 0, 3),
     (42, 0, 2),
+    (43, 0, 2),
     (44, 0, 1),
+    (45, 0, 1),
+    (46, 0, 0),
     (47, 0, 0),
+    (48, 0, 1),
+    (49, 0, 1),
+    (50, 0, 0),
+    (51, 0, 0),
+    (55, 0, 2),
+    (57, 0, 2),
+    (60, 0, 2),
+    (61, 0, 0),
+    (65, 0, 0),
+    (66, 0, 2),
     (74, 0, 1),
+    (75, 0, 0),
 ];
 
 fn ask() -> ApiVersionsRequest {
@@ -215,6 +247,25 @@ async fn answered_at_all<R: Request>(client: &mut Client, request: R) {
     }
 }
 
+async fn administrators_are_answered(c: &mut Client) {
+    answered_at_all(c, CreatePartitionsRequest::default()).await;
+    answered_at_all(c, DescribeClusterRequest::default()).await;
+    answered_at_all(c, DescribeTopicPartitionsRequest::default()).await;
+    answered_at_all(c, DescribeLogDirsRequest::default()).await;
+    answered_at_all(c, ElectLeadersRequest::default()).await;
+    answered_at_all(c, AlterPartitionReassignmentsRequest::default()).await;
+    answered_at_all(c, ListPartitionReassignmentsRequest::default()).await;
+    answered_at_all(c, DescribeQuorumRequest::default()).await;
+    answered_at_all(c, UpdateFeaturesRequest::default()).await;
+    answered_at_all(c, DescribeProducersRequest::default()).await;
+    answered_at_all(c, DescribeTransactionsRequest::default()).await;
+    answered_at_all(c, ListTransactionsRequest::default()).await;
+    answered_at_all(c, DescribeClientQuotasRequest::default()).await;
+    answered_at_all(c, AlterClientQuotasRequest::default()).await;
+    answered_at_all(c, DescribeUserScramCredentialsRequest::default()).await;
+    answered_at_all(c, AlterUserScramCredentialsRequest::default()).await;
+}
+
 #[tokio::test]
 async fn trap_12_every_version_is_answered_and_leaves_the_broker_working() {
     let broker = Broker::start().await;
@@ -251,6 +302,7 @@ async fn trap_12_every_version_is_answered_and_leaves_the_broker_working() {
     answered_at_all(c, AlterConfigsRequest::default()).await;
     answered_at_all(c, IncrementalAlterConfigsRequest::default()).await;
     answered_at_all(c, ListConfigResourcesRequest::default()).await;
+    administrators_are_answered(c).await;
     let topic = client.create("t", 1, &[]).await;
     assert_eq!(client.store(&topic, 0, &batch(&["still here"])).await, 0);
 }

@@ -1,0 +1,51 @@
+//! `ElectLeaders`: leaders follow from the agents that live, so there is never one to elect.
+//!
+//! Invariants: LOG-6 (a partition is denied only after a read barrier).
+
+use std::sync::Arc;
+
+use esker_kafka::messages::elect_leaders_request::ElectLeadersRequest;
+use esker_kafka::messages::elect_leaders_response::{ElectLeadersResponse, PartitionResult, ReplicaElectionResult};
+use esker_kafka::{ErrorCode, Str, TopicRef};
+
+use crate::agent::Agent;
+use crate::handlers::partition_of;
+
+/// Preferred and unclean elections, as requests number them (KIP-460).
+const KINDS: std::ops::RangeInclusive<i8> = 0..=1;
+
+/// Answers. Who asks about all partitions is told of those that got a leader: none.
+pub async fn answer(agent: &Arc<Agent>, request: ElectLeadersRequest) -> ElectLeadersResponse {
+    if !KINDS.contains(&request.election_type) {
+        return ElectLeadersResponse {
+            error_code: ErrorCode::InvalidRequest.code(),
+            ..Default::default()
+        };
+    }
+    let mut results = Vec::new();
+    for asked in request.topic_partitions.into_iter().flatten() {
+        let topic = agent.topic(&TopicRef::Name(asked.topic.clone())).await;
+        let partition = |index: i32| {
+            let code = partition_of(&topic, index)
+                .err()
+                .unwrap_or(ErrorCode::ElectionNotNeeded);
+            let message = match code {
+                ErrorCode::ElectionNotNeeded => "Leader election not needed for topic partition.",
+                _ => "No such topic or partition.",
+            };
+            PartitionResult {
+                partition_id: index,
+                error_code: code.code(),
+                error_message: Some(Str::from_static(message)),
+            }
+        };
+        results.push(ReplicaElectionResult {
+            partition_result: asked.partitions.into_iter().map(partition).collect(),
+            topic: asked.topic,
+        });
+    }
+    ElectLeadersResponse {
+        replica_election_results: results,
+        ..Default::default()
+    }
+}
