@@ -26,7 +26,7 @@ def resident_mib(pid):
 
 class Run:
     def __init__(self, args):
-        self.args, self.tag = args, str(int(time.time() * 1000))
+        self.args, self.tag, self.topics = args, str(int(time.time() * 1000)), []
 
     def java(self, main, *args):
         command = ["java", "-Xmx2g", "-cp", f"{self.args.libs}/*", main, *args]
@@ -41,6 +41,12 @@ class Run:
                          "--topic", name, "--partitions", str(partitions), "--replication-factor", "1")
         if made.returncode:
             raise SystemExit(f"topic {name}: {made.stdout}{made.stderr}")
+        self.topics.append(name)
+
+    def delete_topics(self):
+        """So that runs in a row do not fill the disk."""
+        for name in self.topics:
+            self.java("org.apache.kafka.tools.TopicCommand", "--bootstrap-server", self.args.bootstrap, "--delete", "--topic", name)
 
     def produce(self, case, topic, partitions, props):
         self.topic(topic, partitions)
@@ -88,6 +94,7 @@ class Run:
             self.fetch(big)
         if "latency" in cases:
             self.latency()
+        self.delete_topics()
 
 
 def main():

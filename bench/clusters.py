@@ -17,6 +17,7 @@ PROXY = ROOT / "target" / "release" / "esker-proxy"
 # What a store costs in the goals: always so long, whatever is sent.
 STORE_MS = 100
 CONSTANT = [{"fault": "delay", "from_millis": STORE_MS, "to_millis": STORE_MS}, {"fault": "pretend", "verbs": ["PUT"]}]
+KAFKA = []
 EAGER = {"esker.flush.age": "5ms", "esker.flush.min.interval": "1ms", "esker.flush.uploads.max": "64"}
 
 
@@ -44,33 +45,70 @@ def measure(name, address, pid, gib, cases):
                     "--gib", str(gib), "--cases", cases], check=True)
 
 
-def warm(kafka, gib):
-    warmed = 0
-    while warmed < gib:
-        measure("kafka (warming)", kafka.kafka, kafka.pid, 2, "large,default,fetch")
-        warmed += 6
+def warm_kafka(args):
+    """The one Kafka of this run: it gets warm once. `end_kafka` ends it."""
+    if not KAFKA:
+        KAFKA.append(Kafka(WORK / "kafka").start())
+        warmed = 0
+        while warmed < args.warm_gib:
+            measure("kafka (warming)", KAFKA[0].kafka, KAFKA[0].pid, 2, "large,default,fetch")
+            warmed += 6
+    return KAFKA[0]
+
+
+def end_kafka():
+    for kafka in KAFKA:
+        kafka.kill()
+        kafka.remove()
+    KAFKA.clear()
 
 
 def cluster_cpu(args):
     """In turns with a warm Kafka. What merges, etcd and MinIO take is said too: it is not the broker's, but it is on the same cores."""
-    kafka = Kafka(WORK / "kafka").start()
-    try:
-        warm(kafka, args.warm_gib)
-        with running(args, "cluster-cpu", args.set, compactor=True) as cluster:
-            agent = cluster.agents[0]
-            for turn in range(args.rounds + 1):
-                name = "agent" if turn else "agent (warming)"
-                before = {process.name: broker_cpu.cpu_seconds(process.pid) for process in cluster.processes()}
-                measure(name, agent.kafka, agent.pid, args.gib, "large,fetch")
-                measure(name, agent.kafka, agent.pid, args.gib / 4, "default")
-                out("cluster-cpu: all processes, CPU seconds", **{process.name: round(broker_cpu.cpu_seconds(process.pid) - before[process.name], 2)
-                                                                  for process in cluster.processes()})
-                if turn:
-                    measure("kafka", kafka.kafka, kafka.pid, args.gib, "large,fetch")
-                    measure("kafka", kafka.kafka, kafka.pid, args.gib / 4, "default")
-    finally:
-        kafka.kill()
-        kafka.remove()
+    kafka = warm_kafka(args)
+    with running(args, "cluster-cpu", args.set, compactor=True) as cluster:
+        agent = cluster.agents[0]
+        for turn in range(args.rounds + 1):
+            name = "agent" if turn else "agent (warming)"
+            before = {process.name: broker_cpu.cpu_seconds(process.pid) for process in cluster.processes()}
+            measure(name, agent.kafka, agent.pid, args.gib, "large,fetch")
+            measure(name, agent.kafka, agent.pid, args.gib / 4, "default")
+            out("cluster-cpu: all processes, CPU seconds", **{process.name: round(broker_cpu.cpu_seconds(process.pid) - before[process.name], 2)
+                                                              for process in cluster.processes()})
+            if turn:
+                measure("kafka", kafka.kafka, kafka.pid, args.gib, "large,fetch")
+                measure("kafka", kafka.kafka, kafka.pid, args.gib / 4, "default")
+
+
+def full_rate(agent, frames):
+    """Acknowledgements a second with 32 MiB under way."""
+    load = Load(agent.kafka, 64)
+    _, within = load.closed(frames, 8, 6)
+    load.close()
+    return within / 6
+
+
+class Probe:
+    """What the store's 100 ms look like to somebody who only waits for them, in a process of its own: what is above them is the machine's."""
+
+    def __init__(self, cluster, seconds):
+        code = ("import http.client, sys, threading, time\n"
+                "took, end = [], time.perf_counter() + float(sys.argv[2])\n"
+                "def ask():\n"
+                "    connection = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]), timeout=30)\n"
+                "    while (began := time.perf_counter()) < end:\n"
+                "        connection.request('PUT', '/probe/probe', b'x' * 1024)\n"
+                "        connection.getresponse().read()\n"
+                "        took.append(time.perf_counter() - began)\n"
+                "threads = [threading.Thread(target=ask) for _ in range(8)]\n"
+                "[thread.start() for thread in threads]\n"
+                "[thread.join() for thread in threads]\n"
+                "print(*took)\n")
+        self.process = subprocess.Popen([sys.executable, "-c", code, str(cluster.store_port), str(seconds)], stdout=subprocess.PIPE, text=True)
+
+    def took(self):
+        said, _ = self.process.communicate(timeout=60)
+        return [float(word) for word in said.split()]
 
 
 def latency_floor(args):
@@ -80,25 +118,24 @@ def latency_floor(args):
             agent = cluster.agents[0]
             create(agent, "floor", 12)
             frames = [produce_frame("floor", 64 << 10, [partition]) for partition in range(12)]
-            rates = []
-            for connections in (32, 64, 64):
-                load = Load(agent.kafka, connections)
-                _, within = load.closed(frames, 8, 8)
-                load.close()
-                rates.append(within / 8)
-            for rate in [max(rates) / 2] * args.rounds:
+            full_rate(agent, frames)
+            for _ in range(args.rounds):
+                # Each time anew: how fast the machine is changes with what else it does.
+                rate = full_rate(agent, frames) / 2
                 load = Load(agent.kafka, 16)
                 load.open(frames, rate, 3)
                 before, cpu = Metrics(agent.http), broker_cpu.cpu_seconds(agent.pid)
+                probe = Probe(cluster, 15)
                 took = load.open(frames, rate, 15)
-                after = Metrics(agent.http)
+                after, probed = Metrics(agent.http), probe.took()
                 load.close()
                 commit, put = after.mean_ms(before, "esker_commit_seconds"), after.mean_ms(before, "esker_store_seconds", 'op="put"')
                 p99 = quantile_ms(took, 0.99)
-                out(f"latency-floor: {name}", full_mb_s=round(max(rates) / 16, 1), half_mb_s=round(rate / 16, 1), p50_ms=quantile_ms(took, 0.5),
+                out(f"latency-floor: {name}", half_mib_s=round(rate / 16, 1), p50_ms=quantile_ms(took, 0.5),
                     p99_ms=p99, mean_ms=round(1000 * sum(took) / len(took), 2), store_mean_ms=put, commit_mean_ms=commit,
-                    server_mean_ms=after.mean_ms(before, "esker_produce_ack_seconds"), p99_above_ms=round(p99 - STORE_MS - commit, 2),
-                    p50_above_ms=round(quantile_ms(took, 0.5) - STORE_MS - commit, 2), acks=len(took),
+                    server_mean_ms=after.mean_ms(before, "esker_produce_ack_seconds"), acks=len(took),
+                    p50_above_ms=round(quantile_ms(took, 0.5) - STORE_MS - commit, 2), p99_above_ms=round(p99 - STORE_MS - commit, 2),
+                    probe_p50_ms=quantile_ms(probed, 0.5), probe_p99_ms=quantile_ms(probed, 0.99),
                     flushes_s=round(after.since(before, "esker_store_requests_total", 'op="put"') / 15, 1),
                     cpu_pct=round(100 * (broker_cpu.cpu_seconds(agent.pid) - cpu) / 15))
 

@@ -131,9 +131,9 @@ def one_a_second(address, seconds):
 
 
 def full_rate(address, seconds):
-    """16 producers with five requests of 64 KiB under way each."""
-    load = Load(address, 16)
-    _, within = load.closed([produce_frame("price", 64 << 10, [partition]) for partition in range(12)], 5, seconds)
+    """64 producers with eight requests of 64 KiB under way each."""
+    load = Load(address, 64)
+    _, within = load.closed([produce_frame("price", 64 << 10, [partition]) for partition in range(12)], 8, seconds)
     load.close()
     return {"mb_s": round(within * (64 << 10) / seconds / 1e6, 1)}
 

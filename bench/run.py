@@ -32,8 +32,8 @@ import broker_cpu
 import clusters
 import esker
 import lifecycle
-from clusters import measure, warm
-from kafka import JARS, Kafka
+from clusters import measure, warm_kafka
+from kafka import JARS
 
 
 def start(binary, name, settings=None, keep=False):
@@ -176,17 +176,14 @@ def memory(args):
 
 def peers(args):
     """Warms Kafka up, then takes turns, so that noise hits both alike."""
-    broker, kafka = start(args.binary, "peers", args.set), Kafka(WORK / "kafka").start()
+    broker, kafka = start(args.binary, "peers", args.set), warm_kafka(args)
     try:
-        warm(kafka, args.warm_gib)
         measure("esker (warming)", broker.kafka, broker.process.pid, args.gib, "large,default,fetch")
         for _ in range(args.rounds):
             measure("esker", broker.kafka, broker.process.pid, args.gib, "large,default,fetch,latency")
             measure("kafka", kafka.kafka, kafka.pid, args.gib, "large,default,fetch,latency")
         broker.stop()
     finally:
-        kafka.kill()
-        kafka.remove()
         if broker.alive():
             broker.kill()
         shutil.rmtree(WORK / "peers", ignore_errors=True)
@@ -206,8 +203,11 @@ def main():
     parser.add_argument("cases", nargs="*", metavar="CASES")
     args = parser.parse_args()
     args.set = dict(pair.split("=", 1) for pair in args.set)
-    for case in args.cases or CASES:
-        CASES[case](args)
+    try:
+        for case in args.cases or CASES:
+            CASES[case](args)
+    finally:
+        clusters.end_kafka()
 
 
 if __name__ == "__main__":
