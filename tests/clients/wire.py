@@ -299,6 +299,11 @@ class Connection:
 
     def metadata(self, topics, auto_create=True):
         """Metadata 4: {topic: (error, {partition: error})}."""
+        found = self.metadata_with_leaders(topics, auto_create)
+        return {name: (error, {index: code for index, (code, _) in partitions.items()}) for name, (error, partitions) in found.items()}
+
+    def metadata_with_leaders(self, topics, auto_create=True):
+        """Metadata 4: {topic: (error, {partition: (error, node id of the leader)})}."""
         body = struct.pack(">i", -1) if topics is None else array([string(t) for t in topics])
         reader = self.call(METADATA, 4, body + struct.pack(">?", auto_create))
         reader.unpack("i")
@@ -307,10 +312,10 @@ class Connection:
         reader.unpack("i")
 
         def partition():
-            error, index, _ = reader.unpack("hii")
+            error, index, leader = reader.unpack("hii")
             for _ in range(2):
                 reader.array(lambda: reader.unpack("i"))
-            return index, error
+            return index, (error, leader)
 
         def topic():
             error, name, _ = reader.unpack("h"), reader.string(), reader.unpack("b")
