@@ -1,8 +1,16 @@
-//! What the group coordinator needs of the log: offsets as entries, topics as the fold knows them.
+//! What the group coordinator needs of the log and the metadata store: offsets as entries, topics as the fold knows them,
+//! generations as keys.
 //!
-//! Owns: the seams of `groups` over the commit log.
+//! Owns: the seams of `groups` over the commit log (here) and over the metadata store (`registry`, `take_over`).
 //!
-//! Invariants: GRP-1 (offsets of one group enter the log in the order of the calls), LOG-6.
+//! Invariants: GRP-1 (offsets of one group enter the log in the order of the calls), GRP-2, LOG-6.
+
+mod book;
+pub mod registry;
+mod stored;
+pub mod take_over;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

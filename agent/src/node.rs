@@ -33,7 +33,7 @@ use crate::agent::{Agent, Announcer};
 use crate::clock::Clock;
 use crate::group_parts::{FoldTopics, LogOffsets};
 use crate::groups::coordinator::{Coordinator, OffsetExpiry, Parts as GroupParts};
-use crate::groups::seams::VolatileGroups;
+use crate::groups::seams::Ownership;
 use crate::groups::settings::GroupSettings;
 use crate::kafka::budget::ByteBudget;
 use crate::kafka::connection::{ConnectionLimits, Service};
@@ -408,8 +408,6 @@ fn coordinator(parts: &NodeParts, reading: &Reading, writer: &LogWriter, shards:
         ..GroupSettings::default()
     };
     let clock = Arc::clone(&parts.clock);
-    let owning = Arc::clone(shards);
-    let holding = Arc::clone(shards);
     Coordinator::new(
         limits,
         GroupParts {
@@ -423,11 +421,10 @@ fn coordinator(parts: &NodeParts, reading: &Reading, writer: &LogWriter, shards:
                 replica: Arc::clone(&reading.replica),
                 log: reading.log.clone(),
             }),
-            store: Arc::new(VolatileGroups),
+            store: Arc::new(shards.registry()),
             wall_clock: Arc::new(move || Timestamp(clock.now_ms())),
             random: Arc::clone(&parts.random),
-            owns: Arc::new(move |group| owning.held(group.as_str()).is_some()),
-            held_since: Arc::new(move |group| holding.held_since(group.as_str())),
+            ownership: Arc::clone(shards) as Arc<dyn Ownership>,
         },
     )
 }

@@ -1,27 +1,35 @@
 //! Coordinator shards: which groups this agent coordinates, and how it comes to.
 //!
-//! Owns: claiming and releasing `own/<shard>`, answering who coordinates what, giving groups up when their shard is gone.
-//! Does not own: who should have what (`esker_model::placement`), what a coordinator does (`groups`).
+//! Owns: claiming and releasing `own/<shard>`, answering who coordinates what, having the groups of a claimed shard read before
+//! they are served, giving them up when their shard is gone.
+//! Does not own: who should have what (`esker_model::placement`), what a coordinator does (`groups`), how groups are stored
+//! (`group_parts`).
 //!
-//! Invariants: GRP-1. A shard is held only while this process believes in its session; what is written for it compares the
-//! create revision of its key, so a belief that is wrong changes nothing.
+//! Invariants: GRP-1, GRP-2. A shard is held only while this process believes in its session; what is written for it compares the
+//! create revision of its key, so a belief that is wrong changes nothing. Nobody is served before its groups were read at a
+//! revision at which the claim stood.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker_metadata::checkpoint::LiveSession;
 use esker_metadata::keys::owner;
+use esker_metadata::log::Backoff;
 use esker_metadata::store::{Compare, MetadataError, MetadataStore, Op, Revision, Txn};
 use esker_model::placement::{SHARDS, plan_shards, shard_of};
 use esker_segment::id::SessionId;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::group_parts::registry::Registry;
+use crate::group_parts::take_over::{TakeOverError, TakenOver};
 use crate::groups::coordinator::Coordinator;
 use crate::groups::ids::GroupId;
+use crate::groups::seams::{Ownership, Standing};
 use crate::membership::{Member, Membership};
 
 /// After a change of members, shards without an owner are claimed so much later: several members often change at once.
@@ -34,6 +42,8 @@ const BALANCE_AFTER: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(250);
 /// Shards claimed in one transaction: with their compares they stay below the store's limit.
 const CLAIMS_MAX: usize = 100;
+/// Shards whose groups are read at the same time.
+const READS_MAX: usize = 8;
 
 /// A shard that this agent coordinates, as its transactions prove it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +60,9 @@ pub struct Shards {
     store: Arc<dyn MetadataStore>,
     session: watch::Receiver<Option<LiveSession>>,
     wanted: Notify,
+    registry: Arc<Registry>,
+    /// Told whenever the groups of a shard were taken over.
+    taken_over: Notify,
     /// The shards whose groups this agent serves.
     served: Mutex<BTreeMap<u16, Served>>,
 }
@@ -59,6 +72,8 @@ pub struct Shards {
 struct Served {
     revision: Revision,
     since: Instant,
+    /// Its groups were read; before that nobody is answered.
+    known: bool,
 }
 
 /// What one look remembers for the next.
@@ -78,11 +93,19 @@ impl Shards {
     ) -> Arc<Self> {
         Arc::new(Self {
             members,
+            registry: Registry::new(Arc::clone(&store)),
+            taken_over: Notify::new(),
             store,
             session,
             wanted: Notify::new(),
             served: Mutex::default(),
         })
+    }
+
+    /// Where the groups of the shards that are held are stored.
+    #[must_use]
+    pub fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
     }
 
     /// The shard of a group, if this agent holds it.
@@ -96,13 +119,17 @@ impl Shards {
         })
     }
 
-    /// Since when this agent has held the shard of a group without a gap; `None` when it does not.
-    #[must_use]
-    pub fn held_since(&self, group: &str) -> Option<Instant> {
+    fn served(&self, group: &str) -> Option<Served> {
         let shard = shard_of(group);
         let revision = self.revision_held(shard)?;
-        let served = self.lock_served().get(&shard).copied()?;
-        (served.revision == revision).then_some(served.since)
+        let served = self.lock_served().get(&shard).copied();
+        // Held, but not noticed by the one who has it read.
+        let unknown = Served {
+            revision,
+            since: Instant::now(),
+            known: false,
+        };
+        Some(served.filter(|served| served.revision == revision).unwrap_or(unknown))
     }
 
     fn lock_served(&self) -> MutexGuard<'_, BTreeMap<u16, Served>> {
@@ -133,7 +160,7 @@ impl Shards {
         own.then_some(revision)
     }
 
-    /// Claims, gives up and balances until `stop`.
+    /// Claims, takes over, gives up and balances until `stop`.
     pub async fn run(self: Arc<Self>, groups: Arc<Coordinator>, stop: CancellationToken) {
         let (mut changes, mut session) = (self.members.changes(), self.session.clone());
         let mut seen = Seen {
@@ -141,11 +168,12 @@ impl Shards {
             since: Instant::now(),
             unowned_since: None,
         };
+        let mut reads = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.look(&groups, &mut seen) => {}
+                () = self.look(&groups, &mut seen, &mut reads) => {}
             }
             tokio::select! {
                 biased;
@@ -153,12 +181,13 @@ impl Shards {
                 _ = changes.changed() => {}
                 _ = session.changed() => {}
                 () = self.wanted.notified() => {}
+                Some(_) = reads.join_next() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
     }
 
-    /// Waits until this agent's session is known, and, if it is the only agent, until it holds every shard: then its first
+    /// Waits until this agent's session is known, and, if it is the only agent, until it serves every shard: then its first
     /// client need not wait. Gives up after a while, for others may be slow.
     pub async fn begun(&self) {
         let mut changes = self.members.changes();
@@ -167,11 +196,19 @@ impl Shards {
                 let live = self.session.borrow().as_ref().map(|live| live.id);
                 let coordinators = self.members.coordinators();
                 let known = live.is_some_and(|id| coordinators.contains(&id));
-                if known && (coordinators.len() > 1 || self.members.owners().iter().all(Option::is_some)) {
+                let serves_all = || {
+                    let served = self.lock_served();
+                    served.len() == usize::from(SHARDS) && served.values().all(|served| served.known)
+                };
+                if known && (coordinators.len() > 1 || serves_all()) {
                     return;
                 }
-                if changes.changed().await.is_err() {
-                    return;
+                tokio::select! {
+                    biased;
+                    changed = changes.changed() => if changed.is_err() {
+                        return;
+                    },
+                    () = self.taken_over.notified() => {}
                 }
             }
         };
@@ -180,8 +217,9 @@ impl Shards {
         }
     }
 
-    async fn look(&self, groups: &Arc<Coordinator>, seen: &mut Seen) {
+    async fn look(self: &Arc<Self>, groups: &Arc<Coordinator>, seen: &mut Seen, reads: &mut JoinSet<()>) {
         self.give_up_lost(groups);
+        self.read_claimed(groups, reads);
         let live = self.session.borrow().clone();
         let Some(live) = live.filter(|_| !self.members.identity().is_draining()) else {
             return;
@@ -219,35 +257,76 @@ impl Shards {
         }
     }
 
-    /// Groups whose shard was lost, or lost and claimed again, are given up: their members join again.
+    /// Groups whose shard was lost, or lost and claimed again, are given up: their members find the next coordinator.
     fn give_up_lost(&self, groups: &Arc<Coordinator>) {
-        let now = Instant::now();
         let held: BTreeMap<u16, Revision> = (0..SHARDS)
             .filter_map(|shard| Some((shard, self.revision_held(shard)?)))
             .collect();
-        let before = {
+        let stays = |shard: u16, served: &Served| {
+            let stored = !served.known || self.registry.is_open(shard, served.revision);
+            held.get(&shard) == Some(&served.revision) && stored
+        };
+        let lost: BTreeSet<u16> = {
             let mut served = self.lock_served();
-            let before = served.clone();
-            *served = held
-                .iter()
-                .map(|(shard, revision)| {
-                    let same = before.get(shard).filter(|served| served.revision == *revision);
-                    let since = same.map_or(now, |served| served.since);
-                    let revision = *revision;
-                    (*shard, Served { revision, since })
-                })
-                .collect();
-            before
+            let lost = served.iter().filter(|(shard, served)| !stays(**shard, served));
+            let lost = lost.map(|(shard, _)| *shard).collect();
+            served.retain(|shard, served| stays(*shard, served));
+            lost
         };
-        let same = |shard: u16| {
-            let served = before.get(&shard);
-            held.get(&shard)
-                .is_some_and(|revision| served.is_some_and(|served| served.revision == *revision))
-        };
-        if before.len() != held.len() || !held.keys().all(|shard| same(*shard)) {
-            groups.give_up(|group: &GroupId| !same(shard_of(group.as_str())));
-            metrics::gauge!("esker_coordinator_shards").set(u32::try_from(held.len()).unwrap_or(u32::MAX));
+        if !lost.is_empty() {
+            lost.iter().for_each(|shard| self.registry.close(*shard));
+            groups.give_up(|group: &GroupId| lost.contains(&shard_of(group.as_str())));
         }
+        metrics::gauge!("esker_coordinator_shards").set(u32::try_from(held.len()).unwrap_or(u32::MAX));
+    }
+
+    /// Has the groups of newly claimed shards read, and served from then on.
+    fn read_claimed(self: &Arc<Self>, groups: &Arc<Coordinator>, reads: &mut JoinSet<()>) {
+        while reads.try_join_next().is_some() {}
+        for shard in 0..SHARDS {
+            let Some(revision) = self.revision_held(shard) else {
+                continue;
+            };
+            let mut served = self.lock_served();
+            if reads.len() >= READS_MAX || served.contains_key(&shard) {
+                continue;
+            }
+            let since = Instant::now();
+            let known = false;
+            served.insert(shard, Served { revision, since, known });
+            drop(served);
+            let (this, groups) = (Arc::clone(self), Arc::clone(groups));
+            reads.spawn(async move { this.take_over(&groups, shard, revision).await });
+        }
+    }
+
+    /// Reads the groups of a shard until that works, or the shard is not held any more.
+    async fn take_over(&self, groups: &Arc<Coordinator>, shard: u16, revision: Revision) {
+        let mut backoff = Backoff::new(u64::from(shard));
+        while self.revision_held(shard) == Some(revision) {
+            match self.registry.read(shard, revision).await {
+                Ok(taken) => return self.serve(groups, shard, revision, taken),
+                Err(TakeOverError::NotHeld) => return,
+                Err(TakeOverError::Store(error)) => debug!(shard, %error, "groups are read again"),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    fn serve(&self, groups: &Arc<Coordinator>, shard: u16, revision: Revision, taken: TakenOver) {
+        // What a request that was on its way has left there since the shard was last given up.
+        groups.give_up(|group: &GroupId| shard_of(group.as_str()) == shard);
+        let mut served = self.lock_served();
+        let Some(served) = served.get_mut(&shard).filter(|served| served.revision == revision) else {
+            return;
+        };
+        let stored = self.registry.take_over(taken);
+        if !stored.is_empty() {
+            debug!(shard, groups = stored.len(), "groups taken over");
+        }
+        groups.adopt(stored);
+        served.known = true;
+        self.taken_over.notify_one();
     }
 
     /// Claims several shards at once; if one of them is gone meanwhile, one by one.
@@ -292,6 +371,25 @@ impl Shards {
             return Ok(());
         }
         self.store.txn(release_txn(&held)).await.map(drop)
+    }
+}
+
+impl Ownership for Shards {
+    fn standing(&self, group: &GroupId) -> Standing {
+        match self.served(group.as_str()) {
+            None => Standing::Other,
+            Some(Served { known: false, .. }) => Standing::Loading,
+            Some(Served { known: true, .. }) => Standing::Coordinator,
+        }
+    }
+
+    fn held_since(&self, group: &GroupId) -> Option<Instant> {
+        self.served(group.as_str()).map(|served| served.since)
+    }
+
+    fn is_loading(&self) -> bool {
+        let known = |shard: u16| self.lock_served().get(&shard).is_some_and(|served| served.known);
+        (0..SHARDS).any(|shard| self.revision_held(shard).is_some() && !known(shard))
     }
 }
 

@@ -84,7 +84,7 @@ def describe(bootstrap, name):
 
 def dotted(config):
     """Keyword arguments as client settings: `_` is `.`, but for those that are spelled with `_`."""
-    return {k if k in ("log_level", "stats_cb") else k.replace("_", "."): v for k, v in config.items()}
+    return {k if k in ("log_level", "stats_cb", "error_cb") else k.replace("_", "."): v for k, v in config.items()}
 
 
 def producer(bootstrap, **config):

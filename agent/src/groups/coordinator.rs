@@ -27,10 +27,10 @@ use tokio_util::task::TaskTracker;
 
 use super::error::GroupError;
 use super::group::{
-    Description, Effects, Group, JoinCommand, Joined, Leaver, Reply, State, Store, SyncCommand, Synced,
+    Description, Effects, Group, JoinCommand, Joined, Leaver, Reply, State, Store, StoredGroup, SyncCommand, Synced,
 };
 use super::ids::{Generation, GroupId, InstanceId, MemberId, ProtocolName, ReplyTo};
-use super::seams::{GroupStore, OffsetLog, TopicNames};
+use super::seams::{GroupStore, OffsetLog, Ownership, Standing, TopicNames};
 use super::settings::GroupSettings;
 use alarms::Alarms;
 use cell::{Cell, Slot};
@@ -40,9 +40,6 @@ pub use offsets::{Committer, Queued};
 
 /// Shortest time between two searches for groups that can be forgotten to make room.
 const SWEEP_INTERVAL_MIN: Duration = Duration::from_secs(1);
-
-/// Since when this agent coordinates a group without a gap.
-pub type HeldSince = Arc<dyn Fn(&GroupId) -> Option<Instant> + Send + Sync>;
 
 /// What a coordinator works with.
 #[derive(Clone)]
@@ -57,10 +54,8 @@ pub struct Parts {
     pub wall_clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// 128 random bits, for member ids.
     pub random: Arc<dyn Fn() -> u128 + Send + Sync>,
-    /// Whether this agent coordinates a group, as far as it knows.
-    pub owns: Arc<dyn Fn(&GroupId) -> bool + Send + Sync>,
-    /// Since when it does, without a gap.
-    pub held_since: HeldSince,
+    /// Which groups are whose.
+    pub ownership: Arc<dyn Ownership>,
 }
 
 /// Runs groups. Its clock is tokio's. [`Coordinator::run`] must run beside it, or nothing ever times out.
@@ -152,7 +147,7 @@ impl Coordinator {
     /// # Errors
     /// The member is refused, or told to join again.
     pub async fn join(self: &Arc<Self>, group: &GroupId, mut join: JoinCommand) -> Result<Joined, GroupError> {
-        if group.is_empty() {
+        if group.is_empty() || group.len() > self.settings.text_bytes_max {
             return Err(GroupError::InvalidGroupId);
         }
         self.check_owned(group)?;
@@ -283,6 +278,22 @@ impl Coordinator {
         }
     }
 
+    /// Goes on with groups as their last coordinator stored them. Sessions begin anew.
+    pub fn adopt(self: &Arc<Self>, groups: Vec<(GroupId, StoredGroup)>) {
+        for (id, stored) in groups {
+            let now = self.now();
+            let group = Group::restore(Arc::clone(&self.settings), now, stored);
+            let slot = Arc::new(Slot::new(id.clone(), group));
+            self.bytes.fetch_add(slot.overhead(), Ordering::Relaxed);
+            let before = self.lock_groups().by_id.insert(id, Arc::clone(&slot));
+            // What a request that was on its way has left there.
+            if let Some(before) = before {
+                self.with_cell(&before, |cell, _| ((), cell.group.end(&GroupError::NotCoordinator)));
+            }
+            self.with_cell(&slot, |_, _| ((), Effects::default()));
+        }
+    }
+
     /// A new member id: something a person recognises, and something nobody guesses.
     pub(super) fn fresh_id(&self, name: &str) -> MemberId {
         const NAME_BYTES_MAX: usize = 1024;
@@ -305,10 +316,10 @@ impl Coordinator {
 
     /// Refuses what is another coordinator's.
     pub(in crate::groups) fn check_owned(&self, group: &GroupId) -> Result<(), GroupError> {
-        if (self.parts.owns)(group) {
-            Ok(())
-        } else {
-            Err(GroupError::NotCoordinator)
+        match self.parts.ownership.standing(group) {
+            Standing::Coordinator => Ok(()),
+            Standing::Loading => Err(GroupError::Loading),
+            Standing::Other => Err(GroupError::NotCoordinator),
         }
     }
 
@@ -363,6 +374,7 @@ impl Coordinator {
             let mut cell = slot.lock();
             let keep = cell.group.vacant_since().is_none() && cell.group.state() != State::Dead;
             if !keep {
+                self.remove_stored(slot, &cell);
                 self.bury(slot, &mut cell);
             }
             keep
@@ -467,7 +479,18 @@ impl Coordinator {
         let removable = cell.group.is_forgettable(now) || cell.group.state() == State::Dead;
         if listed && removable {
             groups.by_id.remove(&slot.id);
+            self.remove_stored(slot, &cell);
             self.bury(slot, &mut cell);
+        }
+    }
+
+    /// A group that is forgotten because nobody was in it for long is not stored any more. One that is dead was given up, and
+    /// is another coordinator's now, or was deleted.
+    fn remove_stored(&self, slot: &Slot, cell: &Cell) {
+        if cell.group.state() != State::Dead && cell.group.generation() > Generation(0) {
+            // If it does not work out, the next coordinator forgets it.
+            let removal = self.parts.store.remove(&slot.id);
+            self.stores.spawn(removal);
         }
     }
 }

@@ -77,6 +77,9 @@ pub enum GroupError {
     /// The group is being removed, or its state could not be stored.
     #[error("the group is not available")]
     Unavailable,
+    /// This agent coordinates the group, but has not read yet who is in it.
+    #[error("the group is being taken over")]
+    Loading,
     /// Another session coordinates this group now.
     #[error("another session coordinates this group")]
     NotCoordinator,
@@ -104,7 +107,7 @@ impl GroupError {
             Self::GroupFull { .. } => ErrorCode::GroupMaxSizeReached,
             Self::RequestTooLarge { .. } => ErrorCode::InvalidRequest,
             // Clients back off and ask the same coordinator again.
-            Self::Overloaded { .. } => ErrorCode::CoordinatorLoadInProgress,
+            Self::Overloaded { .. } | Self::Loading => ErrorCode::CoordinatorLoadInProgress,
             Self::Unavailable => ErrorCode::CoordinatorNotAvailable,
             Self::NotCoordinator => ErrorCode::NotCoordinator,
             Self::NoSuchGroup => ErrorCode::GroupIdNotFound,

@@ -17,7 +17,9 @@ use super::coordinator::{Coordinator, Parts};
 use super::error::GroupError;
 use super::group::StoredGroup;
 use super::ids::GroupId;
-use super::seams::{GroupOffset, GroupStore, MayBeBehind, OffsetLog, OffsetLogError, Topic, TopicNames};
+use super::seams::{
+    GroupOffset, GroupStore, MayBeBehind, OffsetLog, OffsetLogError, Ownership, Standing, Topic, TopicNames,
+};
 use super::settings::GroupSettings;
 
 /// The topic "orders" with four partitions.
@@ -213,6 +215,7 @@ pub(super) struct FakeStore {
     pub(super) permits: Arc<Semaphore>,
     pub(super) fails: Mutex<bool>,
     pub(super) stored: Mutex<Vec<StoredGroup>>,
+    pub(super) removed: Mutex<Vec<GroupId>>,
 }
 
 impl Default for FakeStore {
@@ -221,6 +224,7 @@ impl Default for FakeStore {
             permits: Arc::new(Semaphore::new(1 << 20)),
             fails: Mutex::new(false),
             stored: Mutex::default(),
+            removed: Mutex::default(),
         }
     }
 }
@@ -235,6 +239,45 @@ impl GroupStore for FakeStore {
         }
         .boxed()
     }
+
+    fn remove(&self, group: &GroupId) -> BoxFuture<'static, Result<(), GroupError>> {
+        self.removed.lock().unwrap().push(group.clone());
+        let (permits, fails) = (Arc::clone(&self.permits), *self.fails.lock().unwrap());
+        async move {
+            permits.acquire_owned().await.unwrap().forget();
+            if fails { Err(GroupError::Unavailable) } else { Ok(()) }
+        }
+        .boxed()
+    }
+}
+
+/// All groups are this agent's, or none is.
+pub(super) struct FakeOwnership {
+    pub(super) standing: Mutex<Standing>,
+    pub(super) held_since: Mutex<Option<Instant>>,
+}
+
+impl Default for FakeOwnership {
+    fn default() -> Self {
+        Self {
+            standing: Mutex::new(Standing::Coordinator),
+            held_since: Mutex::new(Some(Instant::now())),
+        }
+    }
+}
+
+impl Ownership for FakeOwnership {
+    fn standing(&self, _group: &GroupId) -> Standing {
+        *self.standing.lock().unwrap()
+    }
+
+    fn held_since(&self, _group: &GroupId) -> Option<Instant> {
+        *self.held_since.lock().unwrap()
+    }
+
+    fn is_loading(&self) -> bool {
+        *self.standing.lock().unwrap() == Standing::Loading
+    }
 }
 
 /// A coordinator with its stand-ins, running.
@@ -243,8 +286,8 @@ pub(super) struct Bench {
     pub(super) log: Arc<FakeLog>,
     pub(super) topics: Arc<FakeTopics>,
     pub(super) store: Arc<FakeStore>,
-    /// Since when all groups are its own.
-    pub(super) held_since: Arc<Mutex<Option<Instant>>>,
+    /// Which groups are its own: all of them.
+    pub(super) ownership: Arc<FakeOwnership>,
     _stop: DropGuard,
 }
 
@@ -253,18 +296,14 @@ impl Bench {
         let (log, topics) = (Arc::new(FakeLog::default()), Arc::new(FakeTopics::default()));
         let store = Arc::new(FakeStore::default());
         let drawn = AtomicU64::new(0);
-        let held_since = Arc::new(Mutex::new(Some(Instant::now())));
+        let ownership = Arc::new(FakeOwnership::default());
         let parts = Parts {
             offsets: log.clone(),
             topics: topics.clone(),
             store: store.clone(),
             wall_clock: Arc::new(|| WALL_CLOCK),
             random: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed))),
-            owns: Arc::new(|_| true),
-            held_since: Arc::new({
-                let held_since = Arc::clone(&held_since);
-                move |_| *held_since.lock().unwrap()
-            }),
+            ownership: ownership.clone(),
         };
         let coordinator = Coordinator::new(settings, parts);
         let stop = CancellationToken::new();
@@ -274,7 +313,7 @@ impl Bench {
             log,
             topics,
             store,
-            held_since,
+            ownership,
             _stop: stop.drop_guard(),
         }
     }

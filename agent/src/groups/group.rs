@@ -36,7 +36,7 @@ pub use describe::{Description, MemberDescription};
 pub use join::{JoinCommand, Joined, JoinedMember};
 pub use leave::Leaver;
 pub use member::{Client, Protocol, Timeouts};
-pub use store::{Store, StoredGroup, StoredMember};
+pub use store::{Store, StoredGroup, StoredMember, StoredPhase};
 pub use sync::{SyncCommand, Synced};
 
 /// State of a group as Kafka names it.
@@ -75,6 +75,7 @@ enum Phase {
         since: Duration,
     },
     Preparing(JoinPhase),
+    /// Everybody who joined is told of the generation once it is stored (`Group::announcing`).
     Completing {
         /// Who has not sent SyncGroup by then is removed.
         sync_ends: Duration,
@@ -150,6 +151,8 @@ pub struct Group {
     pending_bytes: usize,
     /// Static members that took over an instance id in a stable group, whose answer waits for a store.
     replacements: BTreeMap<Ticket, Replacement>,
+    /// A generation that is being stored, and that nobody has been told of.
+    announcing: Option<Ticket>,
     last_ticket: u64,
     /// Nothing is due before this; it may be too early, never too late.
     wakes_at: Option<Duration>,
@@ -170,6 +173,7 @@ impl Group {
             pending: BTreeMap::new(),
             pending_bytes: 0,
             replacements: BTreeMap::new(),
+            announcing: None,
             last_ticket: 0,
             wakes_at: None,
         }
@@ -259,6 +263,7 @@ impl Group {
         self.pending.clear();
         self.pending_bytes = 0;
         self.replacements.clear();
+        self.announcing = None;
         self.leader = None;
         self.wakes_at = None;
         self.phase = Phase::Dead;

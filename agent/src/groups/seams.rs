@@ -1,6 +1,6 @@
 //! What a coordinator needs from the rest of the agent.
 //!
-//! Owns: the contracts. Does not own: any implementation but [`VolatileGroups`].
+//! Owns: the contracts. Does not own: any implementation.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use esker_kafka::ErrorCode;
 use esker_model::entry::{OffsetChange, OffsetCommit};
 use esker_segment::id::{LogIndex, TopicId, TopicPartition};
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::error::GroupError;
 use super::group::StoredGroup;
@@ -136,16 +136,33 @@ pub trait TopicNames: Send + Sync {
 
 /// Where generations of groups are kept, so that another coordinator can go on with them.
 pub trait GroupStore: Send + Sync {
-    /// Queues a generation. The call fixes the order, as in [`OffsetLog::commit`]; it must not block.
+    /// Queues a generation. The call fixes the order, as in [`OffsetLog::commit`]; it must not block. Success means that
+    /// whoever coordinates the group next will find it.
     fn store(&self, group: &GroupId, generation: StoredGroup) -> BoxFuture<'static, Result<(), GroupError>>;
+
+    /// Queues that a group is deleted or forgotten, in the same order.
+    fn remove(&self, group: &GroupId) -> BoxFuture<'static, Result<(), GroupError>>;
 }
 
-/// Keeps nothing: members of a coordinator that ends join again.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct VolatileGroups;
+/// What this agent is to a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Another agent coordinates it, or nobody does.
+    Other,
+    /// This one does, as soon as it has read who is in it.
+    Loading,
+    /// This one does.
+    Coordinator,
+}
 
-impl GroupStore for VolatileGroups {
-    fn store(&self, _group: &GroupId, _generation: StoredGroup) -> BoxFuture<'static, Result<(), GroupError>> {
-        std::future::ready(Ok(())).boxed()
-    }
+/// Which groups are whose.
+pub trait Ownership: Send + Sync {
+    /// What this agent is to a group, as far as it knows.
+    fn standing(&self, group: &GroupId) -> Standing;
+
+    /// Since when this agent has coordinated a group without a gap; `None` when it does not.
+    fn held_since(&self, group: &GroupId) -> Option<Instant>;
+
+    /// Whether there are groups that it coordinates and does not know yet.
+    fn is_loading(&self) -> bool;
 }

@@ -27,7 +27,10 @@ pub struct GroupSettings {
     pub member_protocols_max: usize,
     /// Longest group instance id in bytes; member ids are made of it.
     pub instance_id_bytes_max: usize,
-    /// Most bytes of names and metadata that a member may bring, and of an assignment that it may be given.
+    /// Longest group id, client id, protocol name or type in bytes.
+    pub text_bytes_max: usize,
+    /// Most bytes of names and metadata that a member may bring, and of an assignment that it may be given. Both together are
+    /// one value in the metadata store.
     pub member_bytes_max: usize,
     /// Most bytes of all groups together: names, metadata and assignments.
     pub state_bytes_max: usize,
@@ -46,8 +49,9 @@ impl Default for GroupSettings {
             empty_group_retention: Duration::from_secs(10 * 60),
             member_protocols_max: 64,
             instance_id_bytes_max: 1024,
-            member_bytes_max: 4 << 20,
-            state_bytes_max: 256 << 20,
+            text_bytes_max: 32_767,
+            member_bytes_max: 512 << 10,
+            state_bytes_max: 64 << 20,
         }
     }
 }

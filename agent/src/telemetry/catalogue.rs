@@ -271,6 +271,13 @@ pub static METRICS: &[Metric] = &[
         "Coordinator shards of groups that this agent holds, of 64 in the cluster.",
     ),
     metric(
+        "esker_group_writes_total",
+        Kind::Counter,
+        Unit::Count,
+        &[],
+        "Transactions that stored generations of consumer groups.",
+    ),
+    metric(
         "esker_unmerged_bytes",
         Kind::Gauge,
         Unit::Bytes,

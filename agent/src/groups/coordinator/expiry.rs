@@ -84,7 +84,7 @@ impl OffsetExpiry {
         };
         let below = LogIndex(old.0 + 1);
         for (group, partitions) in offsets.idle(below) {
-            let held_since = (self.coordinator.parts.held_since)(&group);
+            let held_since = self.coordinator.parts.ownership.held_since(&group);
             let watched = held_since.is_some_and(|since| now.duration_since(since) >= retention);
             if !watched || self.occupied.contains_key(&group) {
                 continue;

@@ -32,6 +32,9 @@ pub struct Committer {
 /// The outcome of a commit that is queued.
 pub type Queued = BoxFuture<'static, Result<(), OffsetLogError>>;
 
+/// The outcome of a change of a generation that is queued.
+type Stored = BoxFuture<'static, Result<(), GroupError>>;
+
 impl Coordinator {
     /// Checks that these offsets may be committed, and queues them.
     ///
@@ -69,8 +72,7 @@ impl Coordinator {
         if self.parts.offsets.has_group(group) {
             return Err(GroupError::UnknownMember);
         }
-        // Kafka says GROUP_ID_NOT_FOUND to new clients, which they do not expect. Its groups outlive the coordinator;
-        // while ours do not, a client must learn that it has to join again.
+        // Kafka says GROUP_ID_NOT_FOUND to new clients, which they do not expect: they must learn that they have to join again.
         Err(GroupError::IllegalGeneration {
             current: Generation::NONE,
             found: generation,
@@ -117,27 +119,31 @@ impl Coordinator {
             action: OffsetAction::Delete,
         });
         let deletions: Vec<OffsetChange> = deletions.collect();
-        let queued = self.queue_delete(group, &deletions)?;
-        queued.await.map_err(|error| match error {
+        let (offsets, generation) = self.queue_delete(group, &deletions)?;
+        offsets.await.map_err(|error| match error {
             OffsetLogError::Fenced => GroupError::NotCoordinator,
             OffsetLogError::Unavailable
             | OffsetLogError::OutcomeUnknown
             | OffsetLogError::TooLarge
             | OffsetLogError::Full => GroupError::Unavailable,
-        })
+        })?;
+        generation.await
     }
 
-    fn queue_delete(self: &Arc<Self>, group: &GroupId, deletions: &[OffsetChange]) -> Result<Queued, GroupError> {
+    /// Queues that a group goes: its offsets and its generation.
+    fn queue_delete(
+        self: &Arc<Self>,
+        group: &GroupId,
+        deletions: &[OffsetChange],
+    ) -> Result<(Queued, Stored), GroupError> {
+        let queue = || (self.queue_deletions(group, deletions), self.parts.store.remove(group));
         let groups = self.lock_groups();
         let Some(slot) = groups.by_id.get(group).cloned() else {
-            return Ok(self.queue_deletions(group, deletions));
+            return Ok(queue());
         };
         drop(groups);
         self.with_cell(&slot, |cell, _| match cell.group.check_delete() {
-            Ok(()) => {
-                let queued = self.queue_deletions(group, deletions);
-                (Ok(queued), cell.group.end(&GroupError::Unavailable))
-            }
+            Ok(()) => (Ok(queue()), cell.group.end(&GroupError::Unavailable)),
             Err(refusal) => (Err(refusal), Effects::default()),
         })
     }

@@ -10,7 +10,7 @@ use esker_segment::id::Offset;
 
 use super::*;
 use crate::groups::fakes::{Bench, ORDERS, WALL_CLOCK, at};
-use crate::groups::group::{Client, Protocol, Timeouts};
+use crate::groups::group::{Client, Protocol, StoredPhase, Timeouts};
 use crate::groups::seams::OffsetLogError;
 
 const SESSION: Duration = Duration::from_secs(10);
@@ -310,8 +310,8 @@ async fn memory_of_all_groups_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn assignment_waits_for_a_slow_store() {
     let bench = Bench::new(GroupSettings::default());
-    bench.store.permits.forget_permits(usize::MAX);
     let joined = join(&bench.coordinator, &group("g")).await.unwrap();
+    bench.store.permits.forget_permits(usize::MAX);
     let sync = || sync_as(&joined, vec![(joined.member.clone(), Bytes::from_static(b"all"))]);
     let (coordinator, command) = (Arc::clone(&bench.coordinator), sync());
     let mut waiting = Box::pin(async move { coordinator.sync(&group("g"), command).await });
@@ -322,14 +322,98 @@ async fn assignment_waits_for_a_slow_store() {
     );
     bench.store.permits.add_permits(1);
     assert_eq!(waiting.await.unwrap().assignment, Bytes::from_static(b"all"));
-    assert_eq!(bench.store.stored.lock().unwrap().len(), 1);
+    let stored = bench.store.stored.lock().unwrap();
+    let phases: Vec<StoredPhase> = stored.iter().map(|generation| generation.phase).collect();
+    assert_eq!(phases, [StoredPhase::Completing, StoredPhase::Stable]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn generation_waits_for_a_slow_store() {
+    let bench = Bench::new(GroupSettings::default());
+    bench.store.permits.forget_permits(usize::MAX);
+    let coordinator = Arc::clone(&bench.coordinator);
+    let mut waiting = Box::pin(async move { join(&coordinator, &group("g")).await });
+    assert!(tokio::time::timeout(seconds(8), &mut waiting).await.is_err());
+    bench.store.permits.add_permits(1);
+    assert_eq!(waiting.await.unwrap().generation, Generation(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn generation_that_could_not_be_stored_is_never_told() {
+    let bench = Bench::new(GroupSettings::default());
+    *bench.store.fails.lock().unwrap() = true;
+    assert_eq!(
+        join(&bench.coordinator, &group("g")).await,
+        Err(GroupError::Unavailable)
+    );
+    *bench.store.fails.lock().unwrap() = false;
+    let joined = settle_in(Arc::clone(&bench.coordinator), group("g")).await;
+    assert!(joined.generation > Generation(1), "a number is used once, told or not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn group_that_is_being_taken_over_answers_later() {
+    let bench = Bench::new(GroupSettings::default());
+    *bench.ownership.standing.lock().unwrap() = Standing::Loading;
+    let (coordinator, g) = (&bench.coordinator, group("g"));
+    assert_eq!(join(coordinator, &g).await, Err(GroupError::Loading));
+    let beat = coordinator.heartbeat(&g, &MemberId::from("m"), None, Generation(1));
+    assert_eq!(beat, Err(GroupError::Loading));
+    assert_eq!(coordinator.delete(&g).await, Err(GroupError::Loading));
+    assert!(matches!(
+        coordinator.delete_offsets(&g, |_| Ok(vec![])),
+        Err(GroupError::Loading)
+    ));
+    assert!(matches!(
+        coordinator.commit(&g, &outsider(), commit_of(1)),
+        Err(GroupError::Loading)
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn next_coordinator_knows_the_members() {
+    let first = Bench::new(GroupSettings::default());
+    let member = settle_in(Arc::clone(&first.coordinator), group("g")).await;
+    let stored = first.store.stored.lock().unwrap().last().unwrap().clone();
+    let second = Bench::new(GroupSettings::default());
+    second.coordinator.adopt(vec![(group("g"), stored)]);
+    let coordinator = &second.coordinator;
+    assert_eq!(coordinator.delete(&group("g")).await, Err(GroupError::NotEmpty));
+    let beat = || coordinator.heartbeat(&group("g"), &member.member, None, member.generation);
+    tokio::time::sleep(SESSION - seconds(1)).await;
+    assert_eq!(beat(), Ok(()), "its session began at the take-over");
+    tokio::time::sleep(SESSION + seconds(1)).await;
+    assert_eq!(beat(), Err(GroupError::UnknownMember));
+    assert_eq!(coordinator.describe(&group("g")).unwrap().state, State::Empty);
+    assert!(coordinator.bytes() > 0);
+    coordinator.delete(&group("g")).await.unwrap_or(());
+    assert_eq!(coordinator.bytes(), 0);
+    assert_eq!(*second.store.removed.lock().unwrap(), [group("g")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn group_that_is_forgotten_is_not_stored_any_more() {
+    let bench = Bench::new(GroupSettings::default());
+    let member = settle_in(Arc::clone(&bench.coordinator), group("g")).await;
+    let leaver = Leaver {
+        member: member.member,
+        instance: None,
+    };
+    bench.coordinator.leave(&group("g"), &[leaver]).unwrap()[0]
+        .clone()
+        .unwrap();
+    let last = bench.store.stored.lock().unwrap().last().unwrap().phase;
+    assert_eq!(last, StoredPhase::Empty);
+    assert!(bench.store.removed.lock().unwrap().is_empty());
+    tokio::time::sleep(GroupSettings::default().empty_group_retention + seconds(1)).await;
+    assert_eq!(*bench.store.removed.lock().unwrap(), [group("g")]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn assignment_that_could_not_be_stored_makes_members_join_again() {
     let bench = Bench::new(GroupSettings::default());
-    *bench.store.fails.lock().unwrap() = true;
     let joined = join(&bench.coordinator, &group("g")).await.unwrap();
+    *bench.store.fails.lock().unwrap() = true;
     let refused = bench.coordinator.sync(&group("g"), sync_as(&joined, vec![])).await;
     assert_eq!(refused, Err(GroupError::Unavailable));
     let beat = bench

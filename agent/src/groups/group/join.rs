@@ -81,6 +81,11 @@ impl JoinCommand {
         if self.instance.as_ref().map_or(0, InstanceId::len) > rules.instance_id_bytes_max {
             return too_large("bytes of an instance id", rules.instance_id_bytes_max);
         }
+        let names = self.protocols.iter().map(|protocol| protocol.name.len());
+        let longest = names.chain([self.protocol_type.len(), self.client.id.len()]).max();
+        if longest.unwrap_or(0) > rules.text_bytes_max {
+            return too_large("bytes of a name", rules.text_bytes_max);
+        }
         let bytes: usize = self.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum();
         if bytes + self.protocol_type.len() > rules.member_bytes_max {
             return too_large("bytes of protocols", rules.member_bytes_max);
@@ -201,6 +206,9 @@ impl Group {
             let id = join.member.clone();
             self.update_member(&id, join, fx);
             self.rebalance_or_complete(now, fx);
+        } else if self.announcing.is_some() {
+            let id = join.member.clone();
+            self.update_member(&id, join, fx);
         } else {
             self.touch(now, &join.member);
             fx.join(join.reply_to, Ok(self.joined(&join.member)));
@@ -227,6 +235,7 @@ impl Group {
             protocols: join.protocols,
             assignment: Bytes::new(),
             is_new: true,
+            knows_id: !join.member.is_empty(),
             session_ends,
             awaiting_join: Some(join.reply_to),
             awaiting_sync: None,

@@ -50,6 +50,8 @@ pub(super) struct Member {
     pub(super) assignment: Bytes,
     /// Has never been told its member id by a completed join; it cannot send heartbeats.
     pub(super) is_new: bool,
+    /// It sent the id itself, so it can join again under it if its answer is an error.
+    pub(super) knows_id: bool,
     /// When the session ends, unless the member waits for an answer.
     pub(super) session_ends: Duration,
     pub(super) awaiting_join: Option<ReplyTo>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Effects, Group, GroupError, JoinPhase, Phase};
+use super::{Effects, Group, GroupError, JoinPhase, Phase, StoredPhase};
 use crate::groups::ids::{Generation, MemberId};
 
 /// Shortest wait before a join is tried again to which no static member came, whatever time-out they asked for.
@@ -159,10 +159,12 @@ impl Group {
         self.wake_by(ends);
     }
 
-    /// Goes on at once if nobody is missing any more, unless it is the first rebalance, which takes its time.
+    /// Goes on at once if nobody is missing any more, unless it is the first rebalance, which takes its time, or the generation
+    /// before it is still being stored: so many who come one after the other make few generations.
     pub(super) fn try_complete_join(&mut self, now: Duration, fx: &mut Effects) {
         let rejoin = matches!(self.phase, Phase::Preparing(JoinPhase::Rejoin { .. }));
-        if rejoin && self.pending.is_empty() && self.roster.joining() == self.roster.len() {
+        if rejoin && self.announcing.is_none() && self.pending.is_empty() && self.roster.joining() == self.roster.len()
+        {
             self.complete_join(now, fx);
         }
     }
@@ -188,13 +190,56 @@ impl Group {
         }
         self.generation = self.generation.next();
         self.protocol = self.roster.select_protocol();
+        self.begin_completing(now);
+        // A generation is stored before anybody hears of it: another coordinator must not give out its number again.
+        let store = self.next_store(StoredPhase::Completing);
+        self.announcing = Some(store.ticket);
+        fx.stores.push(store);
+    }
+
+    /// From now on the leader's assignment is awaited.
+    fn begin_completing(&mut self, now: Duration) {
         let sync_ends = now.saturating_add(self.roster.rebalance_timeout());
         self.phase = Phase::Completing {
             sync_ends,
             storing: None,
         };
         self.wake_by(sync_ends);
-        self.answer_joins(now, fx);
+    }
+
+    /// The generation is stored, or could not be: those who joined are told. If members came or went meanwhile they are not
+    /// told of this one, but of the next.
+    pub(super) fn announce(&mut self, now: Duration, outcome: Result<(), GroupError>, fx: &mut Effects) {
+        match outcome {
+            Ok(()) if matches!(self.phase, Phase::Completing { .. }) => {
+                self.begin_completing(now);
+                self.answer_joins(now, fx);
+            }
+            Ok(()) => self.try_complete_join(now, fx),
+            Err(reason) => {
+                self.refuse_joins(now, &reason, fx);
+                self.rebalance_or_complete(now, fx);
+            }
+        }
+    }
+
+    /// Tells those who wait to join again. Who does not know its id cannot, and is forgotten.
+    fn refuse_joins(&mut self, now: Duration, reason: &GroupError, fx: &mut Effects) {
+        let (mut waiting, mut lost) = (Vec::new(), Vec::new());
+        self.roster.edit_all(|id, member| {
+            if let Some(to) = member.awaiting_join.take() {
+                fx.join(to, Err(reason.clone()));
+                let returns = !member.is_new || member.knows_id || member.instance.is_some();
+                if returns { &mut waiting } else { &mut lost }.push(id.clone());
+                member.is_new = false;
+            }
+        });
+        for id in &waiting {
+            self.touch(now, id);
+        }
+        for id in &lost {
+            self.drop_member(id, fx);
+        }
     }
 
     fn answer_joins(&mut self, now: Duration, fx: &mut Effects) {
@@ -227,10 +272,11 @@ impl Group {
     fn become_empty(&mut self, now: Duration, fx: &mut Effects) {
         self.protocol = None;
         self.leader = None;
+        self.announcing = None;
         self.phase = Phase::Empty { since: now };
         if self.generation > Generation(0) {
             self.generation = self.generation.next();
-            let store = self.next_store();
+            let store = self.next_store(StoredPhase::Empty);
             fx.stores.push(store);
         }
         if let Some(at) = self.forgettable_at() {

@@ -24,11 +24,24 @@ pub struct Store {
     pub group: StoredGroup,
 }
 
+/// How far a stored generation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredPhase {
+    /// It has no members.
+    Empty,
+    /// Its members may have been told of it. Their assignments are those of an earlier one.
+    Completing,
+    /// Its members may have been told what they are assigned.
+    Stable,
+}
+
 /// A generation of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredGroup {
     /// Which.
     pub generation: Generation,
+    /// How far it is.
+    pub phase: StoredPhase,
     /// Protocol type, if it ever had a member.
     pub protocol_type: Option<ProtocolName>,
     /// The protocol chosen; `None` if it has no members.
@@ -83,14 +96,22 @@ impl Group {
                 protocols: member.protocols,
                 assignment: member.assignment,
                 is_new: false,
+                knows_id: true,
                 session_ends,
                 awaiting_join: None,
                 awaiting_sync: None,
-                sync_pending: false,
+                sync_pending: stored.phase == StoredPhase::Completing,
             };
             group.roster.insert(member.member, restored);
         }
-        if !group.roster.is_empty() {
+        if !group.roster.is_empty() && stored.phase == StoredPhase::Completing {
+            let sync_ends = now.saturating_add(group.roster.rebalance_timeout());
+            group.phase = Phase::Completing {
+                sync_ends,
+                storing: None,
+            };
+            group.wake_by(sync_ends);
+        } else if !group.roster.is_empty() {
             group.phase = Phase::Stable { sync_ends: None };
         } else if let Some(at) = group.forgettable_at() {
             group.wake_by(at);
@@ -101,7 +122,10 @@ impl Group {
     /// The outcome of a [`Store`]. One that was not the last word any more is ignored.
     pub fn stored(&mut self, now: Duration, ticket: Ticket, outcome: Result<(), GroupError>) -> Effects {
         let mut fx = Effects::default();
-        if let Phase::Completing {
+        if self.announcing == Some(ticket) {
+            self.announcing = None;
+            self.announce(now, outcome, &mut fx);
+        } else if let Phase::Completing {
             sync_ends,
             storing: Some(awaited),
         } = self.phase
@@ -120,11 +144,11 @@ impl Group {
         fx
     }
 
-    pub(super) fn next_store(&mut self) -> Store {
+    pub(super) fn next_store(&mut self, phase: StoredPhase) -> Store {
         self.last_ticket += 1;
         Store {
             ticket: Ticket(self.last_ticket),
-            group: self.snapshot(),
+            group: self.snapshot(phase),
         }
     }
 
@@ -136,7 +160,7 @@ impl Group {
         knows_skip_assignment: bool,
         fx: &mut Effects,
     ) {
-        let store = self.next_store();
+        let store = self.next_store(StoredPhase::Stable);
         self.replacements.insert(
             store.ticket,
             Replacement {
@@ -165,7 +189,7 @@ impl Group {
         });
     }
 
-    fn snapshot(&self) -> StoredGroup {
+    fn snapshot(&self, phase: StoredPhase) -> StoredGroup {
         let members = self.roster.iter().map(|(id, member)| StoredMember {
             member: id.clone(),
             instance: member.instance.clone(),
@@ -177,6 +201,7 @@ impl Group {
         let members = members.collect();
         StoredGroup {
             generation: self.generation,
+            phase,
             protocol_type: self.protocol_type.clone(),
             protocol: self.protocol.clone(),
             leader: self.leader.clone(),

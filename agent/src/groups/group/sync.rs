@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Effects, Group, GroupError, Phase};
+use super::{Effects, Group, GroupError, Phase, StoredPhase};
 use crate::groups::ids::{Generation, InstanceId, MemberId, ProtocolName, ReplyTo};
 
 /// A SyncGroup request.
@@ -65,6 +65,8 @@ impl Group {
         match self.phase {
             Phase::Empty { .. } | Phase::Dead => Err(GroupError::UnknownMember),
             Phase::Preparing(_) => Err(GroupError::RebalanceInProgress),
+            // Nobody can know this generation yet.
+            Phase::Completing { .. } if self.announcing.is_some() => Err(GroupError::RebalanceInProgress),
             Phase::Completing { sync_ends, storing } => {
                 let leads = self.is_leader(&sync.member) && storing.is_none();
                 if leads {
@@ -73,7 +75,7 @@ impl Group {
                 self.park_sync(&sync, fx);
                 if leads {
                     self.assign(sync.assignments);
-                    let store = self.next_store();
+                    let store = self.next_store(StoredPhase::Stable);
                     self.phase = Phase::Completing {
                         sync_ends,
                         storing: Some(store.ticket),

@@ -93,7 +93,8 @@ impl Coordinator {
         if !matches(&request.types_filter, CLASSIC) {
             return ListGroupsResponse::default();
         }
-        if self.parts().topics.catch_up().await.is_err() {
+        let loading = || self.parts().ownership.is_loading();
+        if self.parts().topics.catch_up().await.is_err() || loading() {
             return ListGroupsResponse {
                 error_code: ErrorCode::CoordinatorLoadInProgress.code(),
                 ..ListGroupsResponse::default()
@@ -109,7 +110,7 @@ impl Coordinator {
         let offsets_only = self.parts().offsets.groups();
         let offsets_only = offsets_only
             .iter()
-            .filter(|id| (self.parts().owns)(id))
+            .filter(|id| self.check_owned(id).is_ok())
             .filter(|id| coordinated.binary_search_by(|listed| listed.group.cmp(id)).is_err());
         let groups = coordinated
             .iter()

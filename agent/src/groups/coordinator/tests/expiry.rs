@@ -84,10 +84,10 @@ async fn offsets_of_a_shard_that_moved_stay_until_it_was_watched_for_the_whole_t
     let commit = bench.coordinator.commit(&group("g"), &outsider(), commit_of(7));
     commit.unwrap().await.unwrap();
     // Another coordinator, which saw members of the group, had the shard meanwhile.
-    *bench.held_since.lock().unwrap() = None;
+    *bench.ownership.held_since.lock().unwrap() = None;
     tokio::time::sleep(2 * RETENTION).await;
     assert!(has(&bench, "g"), "not its business");
-    *bench.held_since.lock().unwrap() = Some(Instant::now());
+    *bench.ownership.held_since.lock().unwrap() = Some(Instant::now());
     tokio::time::sleep(RETENTION - seconds(60)).await;
     assert!(has(&bench, "g"), "its members may be about to come back");
     tokio::time::sleep(DAY).await;

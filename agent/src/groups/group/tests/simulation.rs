@@ -1,10 +1,13 @@
-//! Many clients that come, go, crash, pause and come back, over a network that takes its time.
+//! Many clients that come, go, crash, pause and come back, over a network that takes its time, and coordinators that take each
+//! other's place (`takeovers`).
 //!
-//! Checked all the way: one leader and one list of members per generation; an assignment is delivered whole, to the member
-//! it was made for, in its generation; nobody who behaves is told that it is unknown; sums and deadlines are sound. At the
-//! end: peace within a bounded time.
+//! Checked all the way: one leader and one list of members per generation, whoever coordinates; an assignment is delivered whole,
+//! to the member it was made for, in its generation; nobody who behaves is told that it is unknown; sums and deadlines are sound;
+//! what anybody was told is known to the next coordinator (GRP-2). At the end: peace within a bounded time.
 
-use std::collections::BTreeMap;
+mod takeovers;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
 
@@ -60,6 +63,8 @@ struct Client {
     may_be_unknown: bool,
     /// Number of its latest join or sync: answers to earlier ones are of no interest.
     asked: u64,
+    /// Which coordinator it talks to.
+    coordinator: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -96,6 +101,7 @@ enum Event {
         result: Result<(), GroupError>,
     },
     Stored {
+        coordinator: u64,
         ticket: Ticket,
         outcome: Result<(), GroupError>,
     },
@@ -109,6 +115,10 @@ enum Event {
     },
     Fate {
         client: usize,
+    },
+    TakeOver,
+    ZombieEnds {
+        coordinator: u64,
     },
 }
 
@@ -125,6 +135,16 @@ struct World {
     told: BTreeMap<i32, (MemberId, Vec<MemberId>)>,
     fresh_ids: u64,
     wakes: u64,
+    /// The number of the coordinator; the next one has the next.
+    coordinator: u64,
+    /// What the store holds.
+    durable: Option<StoredGroup>,
+    /// What the coordinator is storing, in order; false if it will fail.
+    storing: VecDeque<(Ticket, StoredGroup, bool)>,
+    stores_end: Duration,
+    /// The coordinator before, which does not know yet that it is not one any more.
+    zombie: Option<Group>,
+    takeovers: bool,
 }
 
 fn assignment(generation: i32, name: &str) -> String {
@@ -133,7 +153,7 @@ fn assignment(generation: i32, name: &str) -> String {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, takeovers: bool) -> Self {
         let mut dice = Dice(seed);
         let delay = if dice.below(3) == 0 { Duration::ZERO } else { DELAY };
         let rules = Arc::new(GroupSettings {
@@ -152,6 +172,7 @@ impl World {
             paused_until: Duration::ZERO,
             may_be_unknown: false,
             asked: 0,
+            coordinator: 0,
         });
         let clients = clients.collect();
         let mut world = Self {
@@ -166,7 +187,17 @@ impl World {
             told: BTreeMap::new(),
             fresh_ids: 0,
             wakes: 0,
+            coordinator: 0,
+            durable: None,
+            storing: VecDeque::new(),
+            stores_end: Duration::ZERO,
+            zombie: None,
+            takeovers,
         };
+        if takeovers {
+            let at = world.dice.millis(1_000, 20_000);
+            world.after(at, Event::TakeOver);
+        }
         for client in 0..CLIENTS {
             // Half of them start at the same moment.
             let at = if client % 2 == 0 {
@@ -211,6 +242,7 @@ impl World {
                 );
                 if still_due {
                     self.group = Group::new(Arc::clone(&self.group.rules), self.now);
+                    (self.durable, self.zombie) = (None, None);
                     self.told.clear();
                 }
             } else if let Some((_, event)) = self.events.pop_first() {
@@ -253,10 +285,13 @@ impl World {
                     self.beaten(client, result);
                 }
             }
-            Event::Stored { ticket, outcome } => {
-                let fx = self.group.stored(self.now, ticket, outcome);
-                self.carry_out(fx);
-            }
+            Event::Stored {
+                coordinator,
+                ticket,
+                outcome,
+            } => self.stored(coordinator, ticket, outcome),
+            Event::TakeOver => self.take_over(),
+            Event::ZombieEnds { coordinator } => self.end_zombie(coordinator),
             Event::BeatsAgain { client, life } => self.beat(client, life),
             Event::JoinsAgain { client, life } => {
                 if self.clients[client].life == life {
@@ -313,7 +348,10 @@ impl World {
         match error {
             GroupError::MemberIdRequired { assigned } => self.clients[client].member = assigned.clone(),
             GroupError::UnknownMember => {
-                let innocent = !self.clients[client].may_be_unknown;
+                let current = &self.clients[client];
+                // Ids that were given out and not used are known to nobody but the coordinator that gave them out.
+                let of_another = self.takeovers && current.generation == -1;
+                let innocent = !current.may_be_unknown && !of_another;
                 assert!(
                     !innocent,
                     "seed {}: {:?} behaves but is unknown",
@@ -333,6 +371,7 @@ impl World {
             GroupError::IllegalGeneration { .. }
             | GroupError::RebalanceInProgress
             | GroupError::Unavailable
+            | GroupError::NotCoordinator
             | GroupError::Overloaded { .. } => {}
             other => panic!("seed {}: unexpected {other}", self.seed),
         }
@@ -397,6 +436,10 @@ impl World {
     }
 
     fn beaten(&mut self, client: usize, result: Result<(), GroupError>) {
+        if result == Err(GroupError::NotCoordinator) {
+            // It looks for the coordinator and goes on.
+            return;
+        }
         if let Err(error) = result {
             self.refused(client, &error);
         }
@@ -407,6 +450,15 @@ impl World {
     fn arrive(&mut self, client: usize, life: u64, sent: &Client, request: Request) {
         self.order += 1;
         let to = ReplyTo(self.order);
+        if self.zombie.is_some() && self.clients[client].coordinator + 1 == self.coordinator {
+            return self.arrive_late(client, life, sent, request, to);
+        }
+        self.clients[client].coordinator = self.coordinator;
+        self.arrive_at(client, life, sent, request, to);
+    }
+
+    /// A request arrives at the coordinator.
+    fn arrive_at(&mut self, client: usize, life: u64, sent: &Client, request: Request, to: ReplyTo) {
         match request {
             Request::Join { number } => {
                 self.waiting.insert(to, (client, life, number));
@@ -482,15 +534,7 @@ impl World {
         }
         for store in fx.stores {
             let fails = self.now < CHAOS && self.dice.below(20) == 0;
-            let outcome = if fails { Err(GroupError::Unavailable) } else { Ok(()) };
-            let takes = self.hop();
-            self.after(
-                takes,
-                Event::Stored {
-                    ticket: store.ticket,
-                    outcome,
-                },
-            );
+            self.store(store, !fails);
         }
     }
 
@@ -564,6 +608,13 @@ impl World {
 #[test]
 fn peace_returns_whatever_members_do() {
     for seed in 0..200 {
-        World::new(seed).run();
+        World::new(seed, false).run();
+    }
+}
+
+#[test]
+fn peace_returns_whatever_members_and_coordinators_do() {
+    for seed in 0..300 {
+        World::new(seed, true).run();
     }
 }

@@ -7,6 +7,7 @@ fn held() -> Stage {
     stage.join(who("a"));
     stage.join(who("b"));
     stage.advance(DELAY + DELAY);
+    stage.stores.clear();
     stage.hold_stores = true;
     stage
 }
@@ -87,6 +88,7 @@ fn rebalance_that_comes_first_answers_the_restarted_member_instead() {
     stage.hold_stores = true;
     let b2 = stage.join(who("b2").instance("j"));
     let store = stage.stores.pop().unwrap();
+    stage.hold_stores = false;
     let a = stage.join(who("a").instance("i").again());
     assert_eq!(stage.joined(a).unwrap().unwrap().generation, Generation(2));
     assert_eq!(stage.joined(b2).unwrap().unwrap().generation, Generation(2));
@@ -132,12 +134,14 @@ fn group_that_became_empty_is_stored_as_such() {
 fn store_of_an_earlier_generation_does_not_confirm_a_later_one() {
     let mut stage = held();
     stage.sync("a", 1, &[("a", "0"), ("b", "1")]);
+    stage.hold_stores = false;
     let c = stage.join(who("c"));
     stage.join(who("a").again());
     stage.join(who("b").again());
+    stage.hold_stores = true;
     assert_eq!(stage.joined(c).unwrap().unwrap().generation, Generation(2));
     let a = stage.sync("a", 2, &[("a", "x")]);
-    let (first, second) = (stage.stores[0].ticket, stage.stores[1].ticket);
+    let (first, second) = (stage.stores[0].ticket, stage.stores[2].ticket);
     let fx = stage.group.stored(stage.now, first, Ok(()));
     stage.take(fx);
     assert_eq!(stage.synced(a), None);
@@ -145,4 +149,114 @@ fn store_of_an_earlier_generation_does_not_confirm_a_later_one() {
     let fx = stage.group.stored(stage.now, second, Ok(()));
     stage.take(fx);
     assert_eq!(stage.synced(a), Some(Ok("x".to_owned())));
+}
+
+/// Two members whose first generation is being stored.
+fn unannounced() -> (Stage, [ReplyTo; 2]) {
+    let mut stage = Stage::new();
+    stage.hold_stores = true;
+    let joins = [stage.join(who("a")), stage.join(who("b").version(9))];
+    let Some(Err(GroupError::MemberIdRequired { assigned })) = stage.joined(joins[1]) else {
+        panic!("b is given an id first");
+    };
+    assert_eq!(assigned, id("b"));
+    let b = stage.join(who("b").version(9).again());
+    stage.advance(DELAY + DELAY);
+    (stage, [joins[0], b])
+}
+
+fn confirm(stage: &mut Stage, at: usize, outcome: Result<(), GroupError>) {
+    let fx = stage.group.stored(stage.now, stage.stores[at].ticket, outcome);
+    stage.take(fx);
+}
+
+#[test]
+fn generation_is_told_after_it_was_stored() {
+    let (mut stage, [a, b]) = unannounced();
+    assert_eq!((stage.joined(a), stage.joined(b)), (None, None));
+    let stored = &stage.stores[0].group;
+    assert_eq!(
+        (stored.generation, stored.phase),
+        (Generation(1), StoredPhase::Completing)
+    );
+    assert_eq!(stored.members.len(), 2);
+    let early = stage.sync("a", 1, &[]);
+    assert_eq!(stage.synced(early), Some(Err(GroupError::RebalanceInProgress)));
+    stage.advance(REBALANCE + seconds(1));
+    assert_eq!(stage.members().len(), 2, "nobody can be late for what he was not told");
+    confirm(&mut stage, 0, Ok(()));
+    for to in [a, b] {
+        assert_eq!(stage.joined(to).unwrap().unwrap().generation, Generation(1));
+    }
+    stage.advance(SESSION - seconds(1));
+    assert_eq!(stage.members().len(), 2, "sessions begin with the answer");
+}
+
+#[test]
+fn those_who_come_while_a_generation_is_stored_are_in_the_next_one_together() {
+    let (mut stage, [a, b]) = unannounced();
+    let late: Vec<ReplyTo> = ["c", "d", "e"].map(|name| stage.join(who(name))).into();
+    assert_eq!(stage.stores.len(), 1, "one at a time");
+    confirm(&mut stage, 0, Ok(()));
+    assert_eq!(stage.joined(a), None, "nobody hears of a generation that is over");
+    assert_eq!(stage.stores.len(), 2);
+    confirm(&mut stage, 1, Ok(()));
+    for to in late.into_iter().chain([a, b]) {
+        assert_eq!(stage.joined(to).unwrap().unwrap().generation, Generation(2));
+    }
+}
+
+#[test]
+fn member_that_asks_again_while_its_generation_is_stored_is_answered_with_it() {
+    let (mut stage, [_, b]) = unannounced();
+    let again = stage.join(who("b").version(9).again());
+    assert_eq!(stage.joined(b), Some(Err(GroupError::RebalanceInProgress)));
+    confirm(&mut stage, 0, Ok(()));
+    assert_eq!(stage.joined(again).unwrap().unwrap().generation, Generation(1));
+}
+
+#[test]
+fn generation_that_could_not_be_stored_keeps_those_who_can_come_back() {
+    let (mut stage, [a, b]) = unannounced();
+    confirm(&mut stage, 0, Err(GroupError::Unavailable));
+    assert_eq!(stage.joined(a), Some(Err(GroupError::Unavailable)));
+    assert_eq!(stage.joined(b), Some(Err(GroupError::Unavailable)));
+    assert_eq!(stage.members(), ["b"], "a does not know its id");
+    stage.hold_stores = false;
+    let b = stage.join(who("b").version(9).again());
+    assert_eq!(stage.joined(b).unwrap().unwrap().generation, Generation(2));
+}
+
+#[test]
+fn group_is_taken_over_between_join_and_sync() {
+    let mut before = Stage::new();
+    before.join(who("a"));
+    before.join(who("b"));
+    before.advance(DELAY + DELAY);
+    let stored = before.stores.pop().unwrap().group;
+    let mut stage = Stage::new();
+    stage.group = Group::restore(Arc::new(GroupSettings::default()), Duration::ZERO, stored);
+    assert_eq!(stage.state(), State::CompletingRebalance);
+    // One heard of the generation and goes on; the other did not and asks again.
+    let b = stage.sync("b", 1, &[]);
+    let a = stage.join_now(who("a").again()).unwrap();
+    assert_eq!((a.generation, a.members.len()), (Generation(1), 2));
+    let a = stage.sync("a", 1, &[("a", "0"), ("b", "1")]);
+    assert_eq!(stage.synced(a), Some(Ok("0".to_owned())));
+    assert_eq!(stage.synced(b), Some(Ok("1".to_owned())));
+}
+
+#[test]
+fn members_that_do_not_sync_after_a_take_over_are_left_behind() {
+    let mut before = Stage::new();
+    before.join(who("a").timeouts(REBALANCE + REBALANCE, REBALANCE));
+    before.join(who("b").timeouts(REBALANCE + REBALANCE, REBALANCE));
+    before.advance(DELAY + DELAY);
+    let stored = before.stores.pop().unwrap().group;
+    let mut stage = Stage::new();
+    stage.group = Group::restore(Arc::new(GroupSettings::default()), Duration::ZERO, stored);
+    stage.sync("a", 1, &[("a", "0")]);
+    stage.advance(REBALANCE + seconds(1));
+    assert_eq!(stage.members(), ["a"]);
+    assert_eq!(stage.state(), State::PreparingRebalance);
 }
