@@ -20,6 +20,11 @@ clients *ARGS:
     cargo build --release --package esker
     tests/clients/run {{ARGS}}
 
+# Suites that nobody here wrote (librdkafka, franz-go, rdkafka, rskafka), against what is expected of each test. `just compat ci` is quick
+compat *ARGS:
+    cargo build --release --package esker
+    tests/compat/run {{ARGS}}
+
 # A cluster under fire: agents killed, paused and cut off, etcd without its leader, a faulty bucket. `CHAOS_KILLS=400 just chaos` is long
 chaos *ARGS="chaos":
     cargo build --release --package esker --package esker-proxy
