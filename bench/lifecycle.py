@@ -16,8 +16,8 @@ TOPICS, PARTITIONS, COMMITS, BATCHES = 10, 1_000, 4_096, 10
 UNMERGED = {"esker.merge.segments": "1000000", "esker.merge.age": "1d", "esker.checkpoint.commits": "1000000", "esker.checkpoint.interval": "1d",
             "esker.flush.age": "1ms", "esker.flush.min.interval": "0ms"}
 
-# AWS's list prices for S3 Standard in us-east-1, as read on 2026-11-22: dollars for 1,000 PUT, COPY, POST or LIST requests, for 1,000 GET and
-# all others. DELETE is free. A month has 730 hours. Bytes stored and instances are not in it.
+# List prices of S3 Standard in us-east-1, looked up on 2026-11-23 in what others say of them (AWS's own page was out of reach): dollars for 1,000
+# PUT, COPY, POST or LIST requests, for 1,000 GET and all others. DELETE is free. A month has 730 hours. Bytes stored and instances are not in it.
 PUT_DOLLARS, GET_DOLLARS, MONTH_SECONDS = 0.005 / 1000, 0.0004 / 1000, 730 * 3600
 OPS = ("put", "list", "get", "head", "delete")
 
