@@ -38,7 +38,7 @@ class Member(Client):
 
     def __init__(self, name, bootstrap, topic, recorder, committed):
         super().__init__(name, bootstrap, topic, recorder)
-        self.committed, self.read, self.unsure = committed, 0, collections.Counter()
+        self.committed, self.read, self.assigned, self.unsure = committed, 0, 0, collections.Counter()
 
     def work(self):
         consumer = stock.consumer(self.bootstrap, "chaos", session_timeout_ms=10_000, heartbeat_interval_ms=500, reconnect_backoff_ms=20,
@@ -58,6 +58,7 @@ class Member(Client):
         consumer.close()
 
     def on_assign(self, consumer, partitions):
+        self.assigned += 1
         try:
             found = consumer.committed(partitions, timeout=20)
         except stock.KafkaException as error:
@@ -198,7 +199,7 @@ class Traffic:
         self.recorder.close()
         with open(self.recorder.path) as events:
             verdicts, counts = history.check(events)
-        group = f"{sum(m.read for m in self.members)} by the group, {sum(sum(m.unsure.values()) for m in self.members)} commits refused or unsure"
+        group = f"{sum(m.read for m in self.members)} by the group in {sum(m.assigned for m in self.members)} assignments, {sum(sum(m.unsure.values()) for m in self.members)} commits refused or unsure"
         self.context.note(f"seed {self.seed}, {what}, " + ", ".join(f"{v} {k}" for k, v in counts.items()) + f", {group}; {self.recovery}")
         check(not verdicts, f"seed {self.seed}: {len(verdicts)} verdicts: " + "; ".join(map(json.dumps, verdicts[:8])))
 
