@@ -198,6 +198,8 @@ async fn topics_are_described_page_by_page() {
     assert_eq!(shape(&response), (wanted, None));
     let partition = &response.topics[0].partitions[0];
     assert_eq!((partition.leader_id, partition.leader_epoch), (NODE_ID, LEADER_EPOCH));
+    // Java's client cannot take null here.
+    assert!(partition.eligible_leader_replicas.is_some() && partition.last_known_elr.is_some());
     // A cursor behind a topic that is gone goes on with the next one.
     let response = client.call(0, &page(&[], 100, Some(("bb", 7)))).await;
     assert_eq!(shape(&response).0, [("c".to_owned(), ErrorCode::None, vec![0])]);

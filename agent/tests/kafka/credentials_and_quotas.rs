@@ -193,17 +193,17 @@ async fn credentials(client: &mut Client, users: Option<&[&str]>) -> Vec<(String
 async fn credentials_are_kept_told_and_deleted() {
     let broker = Broker::start().await;
     let mut client = broker.connect().await;
+    let fine = |name: &str| (name.to_owned(), ErrorCode::None);
     let done = change(
         &mut client,
-        vec![
-            upsertion("ann", 1, 4_096),
-            upsertion("ann", 2, 8_192),
-            upsertion("bob", 1, 5_000),
-        ],
+        vec![upsertion("ann", 1, 4_096), upsertion("bob", 1, 5_000)],
         vec![],
     );
-    let fine = |name: &str| (name.to_owned(), ErrorCode::None);
     assert_eq!(done.await, [fine("ann"), fine("bob")]);
+    assert_eq!(
+        change(&mut client, vec![upsertion("ann", 2, 8_192)], vec![]).await,
+        [fine("ann")]
+    );
     let ann = ("ann".to_owned(), ErrorCode::None, vec![(1, 4_096), (2, 8_192)]);
     let bob = ("bob".to_owned(), ErrorCode::None, vec![(1, 5_000)]);
     assert_eq!(credentials(&mut client, None).await, [ann, bob.clone()]);
@@ -250,11 +250,10 @@ async fn credentials_that_cannot_be_are_refused() {
             ErrorCode::DuplicateResource,
         ),
         (vec![], vec![deletion("u", 1)], ErrorCode::ResourceNotFound),
-        // Of a user with something that is refused nothing changes.
         (
-            vec![upsertion("u", 1, 4_096), upsertion("u", 2, 1)],
+            vec![upsertion("u", 1, 4_096), upsertion("u", 2, 4_096)],
             vec![],
-            ErrorCode::UnacceptableCredential,
+            ErrorCode::DuplicateResource,
         ),
     ] {
         let answered = change(&mut client, upsertions, deletions).await;

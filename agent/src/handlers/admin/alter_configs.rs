@@ -27,7 +27,7 @@ use esker_segment::id::{Offset, PartitionIndex, TopicId, TopicPartition};
 use super::config_edits::{Edit, EditKind, Target, check, edited};
 use super::config_values::SetConfigs;
 use super::describe_configs::{ResourceType, check_broker, decode, owner_of};
-use super::stored::{self, Change};
+use super::stored::{self, Census, Change};
 use crate::agent::Agent;
 use crate::handlers::create_topics::{Refused, check_name};
 use crate::handlers::propose_code;
@@ -155,6 +155,7 @@ async fn alter_all(agent: &Arc<Agent>, asked: &[Asked<'_>], validate_only: bool)
         *times.entry((resource.of, resource.name)).or_default() += 1;
     }
     let mut refusals = Vec::with_capacity(asked.len());
+    let mut census = Census::default();
     for (index, resource) in asked.iter().enumerate() {
         let altered = if times.get(&(resource.of, resource.name)) != Some(&1) {
             let message = "Each resource must appear at most once.";
@@ -164,7 +165,17 @@ async fn alter_all(agent: &Arc<Agent>, asked: &[Asked<'_>], validate_only: bool)
             Err((ErrorCode::InvalidRequest, message))
         } else {
             match &resource.alteration {
-                Ok(alteration) => alter(agent, resource.of, resource.name, alteration, validate_only).await,
+                Ok(alteration) => {
+                    alter(
+                        agent,
+                        &mut census,
+                        resource.of,
+                        resource.name,
+                        alteration,
+                        validate_only,
+                    )
+                    .await
+                }
                 Err(refused) => Err(refused.clone()),
             }
         };
@@ -175,6 +186,7 @@ async fn alter_all(agent: &Arc<Agent>, asked: &[Asked<'_>], validate_only: bool)
 
 async fn alter(
     agent: &Arc<Agent>,
+    census: &mut Census,
     of: i8,
     name: &Str,
     alteration: &Alteration<'_>,
@@ -199,12 +211,8 @@ async fn alter(
     }
     let owner = owner_of(of).ok_or_else(unexpected)?;
     let key = config::key(owner, name);
-    if !validate_only && target != Target::Broker && stored::read_one(agent, key.clone()).await?.is_none() {
-        let others = stored::read_all(agent, config::prefix(owner)).await?;
-        if others.len() >= OWNERS_MAX {
-            let message = format!("{OWNERS_MAX} others have configs of their own already");
-            return Err((ErrorCode::PolicyViolation, message));
-        }
+    if !validate_only && target != Target::Broker {
+        census.admit(agent, config::prefix(owner), &key, OWNERS_MAX).await?;
     }
     let decide = |held: Option<&bytes::Bytes>| {
         let old = decode(held)?;

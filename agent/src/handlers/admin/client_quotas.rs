@@ -15,7 +15,7 @@ use esker_kafka::messages::describe_client_quotas_response::{
 use esker_kafka::{ErrorCode, Str};
 use esker_metadata::keys::quota::{self, Entity, Quotas};
 
-use super::stored::{self, Change};
+use super::stored::{self, Census, Change};
 use crate::agent::Agent;
 use crate::handlers::create_topics::Refused;
 
@@ -134,9 +134,10 @@ fn matches(filter: &BTreeMap<&str, Match>, strict: bool, entity: &Entity) -> boo
 /// Answers; every entry of the request is in the answer.
 pub async fn alter(agent: &Arc<Agent>, request: AlterClientQuotasRequest) -> AlterClientQuotasResponse {
     let mut entries = Vec::with_capacity(request.entries.len());
+    let mut census = Census::default();
     for (index, entry) in request.entries.into_iter().enumerate() {
         let altered = if index < ENTRIES_MAX {
-            alter_one(agent, &entry, request.validate_only).await
+            alter_one(agent, &mut census, &entry, request.validate_only).await
         } else {
             let message = format!("a request may alter the quotas of {ENTRIES_MAX} entities");
             Err((ErrorCode::InvalidRequest, message))
@@ -160,18 +161,15 @@ pub async fn alter(agent: &Arc<Agent>, request: AlterClientQuotasRequest) -> Alt
 
 async fn alter_one(
     agent: &Agent,
+    census: &mut Census,
     entry: &alter_client_quotas_request::EntryData,
     validate_only: bool,
 ) -> Result<(), Refused> {
     let entity = entity(&entry.entity)?;
     check_ops(&entity, &entry.ops)?;
     let key = quota::key(&entity);
-    if !validate_only && stored::read_one(agent, key.clone()).await?.is_none() {
-        let others = stored::read_all(agent, quota::PREFIX.into()).await?;
-        if others.len() >= ENTITIES_MAX {
-            let message = format!("{ENTITIES_MAX} others have quotas already");
-            return Err((ErrorCode::PolicyViolation, message));
-        }
+    if !validate_only {
+        census.admit(agent, quota::PREFIX.into(), &key, ENTITIES_MAX).await?;
     }
     let decide = |held: Option<&bytes::Bytes>| {
         let old = held.map(|value| Quotas::decode(value)).transpose();

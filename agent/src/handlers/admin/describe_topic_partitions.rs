@@ -147,8 +147,9 @@ impl Page<'_> {
             leader_epoch: self.agent.leader_epoch(),
             replica_nodes: replicas.clone(),
             isr_nodes: replicas,
-            eligible_leader_replicas: None,
-            last_known_elr: None,
+            // Never null: Java's client does not look.
+            eligible_leader_replicas: Some(Vec::new()),
+            last_known_elr: Some(Vec::new()),
             offline_replicas: Vec::new(),
         }
     }

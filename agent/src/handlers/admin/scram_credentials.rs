@@ -6,7 +6,7 @@
 //!
 //! Invariants: no password and no salted password is stored, shown or logged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use esker_kafka::{ErrorCode, Str};
 use esker_metadata::keys::scram::{self, Credential, Mechanism, SALT_BYTES_MAX};
 use ring::{digest, hmac};
 
-use super::stored::{self, Change};
+use super::stored::{self, Census, Change};
 use crate::agent::Agent;
 use crate::handlers::create_topics::Refused;
 
@@ -120,16 +120,16 @@ fn described(
     }
 }
 
-/// What becomes of the credentials of one user.
+/// What becomes of a credential of one user: one change in a request, as in Kafka, also of two mechanisms.
 #[derive(Default)]
 struct Wanted {
-    changes: BTreeMap<Mechanism, Option<Credential>>,
+    change: Option<(Mechanism, Option<Credential>)>,
     refused: Option<Refused>,
 }
 
 impl Wanted {
     fn add(&mut self, mechanism: Mechanism, credential: Option<Credential>) {
-        if self.changes.insert(mechanism, credential).is_some() {
+        if self.change.replace((mechanism, credential)).is_some() {
             let message = "A user credential cannot be altered twice in the same request";
             self.refuse(ErrorCode::DuplicateResource, message);
         }
@@ -140,7 +140,7 @@ impl Wanted {
     }
 }
 
-/// Answers; every user of the request is in the answer once. Of a user with something that is refused nothing changes.
+/// Answers; every user of the request is in the answer once. Of a user that is named twice nothing changes.
 pub async fn alter(agent: &Arc<Agent>, request: AlterUserScramCredentialsRequest) -> AlterUserScramCredentialsResponse {
     let too_many = request.deletions.len() + request.upsertions.len() > ALTERATIONS_MAX;
     let mut users: BTreeMap<Str, Wanted> = BTreeMap::new();
@@ -159,6 +159,7 @@ pub async fn alter(agent: &Arc<Agent>, request: AlterUserScramCredentialsRequest
         }
     }
     let mut results = Vec::with_capacity(users.len());
+    let mut census = Census::default();
     for (user, mut wanted) in users {
         if user.is_empty() || user.len() > NAME_BYTES_MAX {
             wanted.refuse(
@@ -169,7 +170,7 @@ pub async fn alter(agent: &Arc<Agent>, request: AlterUserScramCredentialsRequest
         if too_many {
             wanted.refuse(ErrorCode::InvalidRequest, "too many credentials in one request");
         }
-        let refused = store(agent, &user, wanted).await.err();
+        let refused = store(agent, &mut census, &user, wanted).await.err();
         results.push(AlterUserScramCredentialsResult {
             user,
             error_code: refused.as_ref().map_or(0, |(code, _)| code.code()),
@@ -182,31 +183,25 @@ pub async fn alter(agent: &Arc<Agent>, request: AlterUserScramCredentialsRequest
     }
 }
 
-async fn store(agent: &Agent, user: &str, wanted: Wanted) -> Result<(), Refused> {
+async fn store(agent: &Agent, census: &mut Census, user: &str, wanted: Wanted) -> Result<(), Refused> {
     if let Some(refused) = wanted.refused {
         return Err(refused);
     }
-    let held = stored::read_all(agent, scram::PREFIX.into()).await?;
-    let there: BTreeSet<&Bytes> = held.iter().map(|kv| &kv.key).collect();
-    for (mechanism, credential) in &wanted.changes {
-        let known = there.contains(&scram::key(*mechanism, user));
-        if credential.is_none() && !known {
-            let message = "Attempt to delete a user credential that does not exist";
-            return Err((ErrorCode::ResourceNotFound, message.to_owned()));
-        }
-        if !known && there.len() >= CREDENTIALS_MAX {
-            let message = format!("there are {CREDENTIALS_MAX} credentials already");
-            return Err((ErrorCode::PolicyViolation, message));
-        }
+    let Some((mechanism, credential)) = wanted.change else {
+        return Ok(());
+    };
+    let key = scram::key(mechanism, user);
+    if credential.is_some() {
+        census.admit(agent, scram::PREFIX.into(), &key, CREDENTIALS_MAX).await?;
+    } else if stored::read_one(agent, key.clone()).await?.is_none() {
+        let message = "Attempt to delete a user credential that does not exist";
+        return Err((ErrorCode::ResourceNotFound, message.to_owned()));
     }
-    for (mechanism, credential) in wanted.changes {
-        let decide = |_: Option<&Bytes>| {
-            let put = credential.as_ref().map(|credential| Change::Put(credential.encode()));
-            Ok(put.unwrap_or(Change::Delete))
-        };
-        stored::change(agent, scram::key(mechanism, user), decide).await?;
-    }
-    Ok(())
+    let decide = |_: Option<&Bytes>| {
+        let put = credential.as_ref().map(|credential| Change::Put(credential.encode()));
+        Ok(put.unwrap_or(Change::Delete))
+    };
+    stored::change(agent, key, decide).await
 }
 
 /// What is kept instead of a salted password.

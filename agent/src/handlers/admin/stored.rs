@@ -6,6 +6,8 @@
 //! A change whose outcome is unknown is decided again from what is found then, so whatever is decided must be the same when its
 //! own effect is there already.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use esker_kafka::ErrorCode;
 use esker_metadata::store::{Compare, KeyRange, KeyValue, MetadataError, Op, Txn};
@@ -69,6 +71,32 @@ pub(super) async fn read_all(agent: &Agent, prefix: Bytes) -> Result<Vec<KeyValu
 pub(super) async fn read_one(agent: &Agent, key: Bytes) -> Result<Option<Bytes>, Refused> {
     let found = read(agent, vec![KeyRange::Key(key)]).await?;
     Ok(found.into_iter().flatten().next().map(|kv| kv.value))
+}
+
+/// How many keys of a family there are, counted at most once for a request.
+#[derive(Debug, Default)]
+pub(super) struct Census(BTreeMap<Bytes, usize>);
+
+impl Census {
+    /// Whether a key is there, or there is room for it among at most `max` of its family.
+    ///
+    /// # Errors
+    /// There is no room, or the store does not answer.
+    pub(super) async fn admit(&mut self, agent: &Agent, family: Bytes, key: &Bytes, max: usize) -> Result<(), Refused> {
+        if read_one(agent, key.clone()).await?.is_some() {
+            return Ok(());
+        }
+        let count = match self.0.get(&family) {
+            Some(count) => *count,
+            None => read_all(agent, family.clone()).await?.len(),
+        };
+        self.0.insert(family, count + 1);
+        if count < max {
+            return Ok(());
+        }
+        let message = format!("there are {max} of them already, and more are not kept");
+        Err((ErrorCode::PolicyViolation, message))
+    }
 }
 
 /// Changes a key as `decide` says of what it holds.
