@@ -376,10 +376,14 @@ impl Shards {
 
 impl Ownership for Shards {
     fn standing(&self, group: &GroupId) -> Standing {
-        match self.served(group.as_str()) {
-            None => Standing::Other,
-            Some(Served { known: false, .. }) => Standing::Loading,
-            Some(Served { known: true, .. }) => Standing::Coordinator,
+        let Some(served) = self.served(group.as_str()) else {
+            return Standing::Other;
+        };
+        // A write that was refused says more than a watch that is slow.
+        if served.known && self.registry.is_open(shard_of(group.as_str()), served.revision) {
+            Standing::Coordinator
+        } else {
+            Standing::Loading
         }
     }
 

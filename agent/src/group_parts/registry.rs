@@ -154,7 +154,7 @@ impl Registry {
             metrics::counter!("esker_group_writes_total").increment(steps);
             let carried_out = self.carry_out(&mut book, plan, &mut replies).await;
             if carried_out == Carried::Fenced {
-                return self.give_up(&book);
+                return;
             }
             next = self.next_batch(book, carried_out == Carried::Out);
         }
@@ -204,6 +204,8 @@ impl Registry {
                     }
                 }
                 Sent::Fenced => {
+                    // Before anybody hears of it: from then on nobody is answered as if nothing had happened.
+                    self.give_up(book);
                     (0..changes).for_each(|change| answer(change, Err(GroupError::NotCoordinator)));
                     return Carried::Fenced;
                 }

@@ -27,7 +27,8 @@ use tokio_util::task::TaskTracker;
 
 use super::error::GroupError;
 use super::group::{
-    Description, Effects, Group, JoinCommand, Joined, Leaver, Reply, State, Store, StoredGroup, SyncCommand, Synced,
+    Description, Effects, Group, JoinCommand, Joined, Leaver, Reply, State, Store, StoredGroup, StoredPhase,
+    SyncCommand, Synced,
 };
 use super::ids::{Generation, GroupId, InstanceId, MemberId, ProtocolName, ReplyTo};
 use super::seams::{GroupStore, OffsetLog, Ownership, Standing, TopicNames};
@@ -221,11 +222,12 @@ impl Coordinator {
         })
     }
 
-    /// Members go.
+    /// Members go. If they were the last, the answer comes when that was stored: else whoever comes after a restart would wait
+    /// for their sessions to end.
     ///
     /// # Errors
     /// The whole request is refused; otherwise there is a verdict per member.
-    pub fn leave(
+    pub async fn leave(
         self: &Arc<Self>,
         group: &GroupId,
         leavers: &[Leaver],
@@ -237,7 +239,17 @@ impl Coordinator {
         let Ok(slot) = self.existing(group) else {
             return Ok(leavers.iter().map(|_| Err(GroupError::UnknownMember)).collect());
         };
-        self.with_cell(&slot, |cell, now| cell.group.leave(now, leavers))
+        let (verdicts, emptied) = self.with_cell(&slot, |cell, now| {
+            let (verdicts, mut fx) = cell.group.leave(now, leavers);
+            let is_last_word = fx.stores.len() == 1 && fx.stores[0].group.phase == StoredPhase::Empty;
+            let emptied = if is_last_word { fx.stores.pop() } else { None };
+            let emptied = emptied.map(|store| self.parts.store.store(&slot.id, store.group));
+            ((verdicts, emptied), fx)
+        });
+        if let Some(emptied) = emptied {
+            emptied.await?;
+        }
+        verdicts
     }
 
     /// What people see of a group that has, or lately had, members.

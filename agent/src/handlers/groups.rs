@@ -46,7 +46,7 @@ pub async fn answer(
         ApiKey::JoinGroup => respond(reply, body, async |request| groups.join_group(&request, context).await).await,
         ApiKey::SyncGroup => respond(reply, body, async |request| groups.sync_group(&request, context).await).await,
         ApiKey::Heartbeat => respond(reply, body, async |request| groups.heartbeat_group(&request)).await,
-        ApiKey::LeaveGroup => respond(reply, body, async |request| groups.leave_group(&request, context)).await,
+        ApiKey::LeaveGroup => respond(reply, body, async |request| groups.leave_group(&request, context).await).await,
         ApiKey::OffsetCommit => {
             respond(reply, body, async |request| {
                 groups.offset_commit(&request, context).await

@@ -25,5 +25,6 @@ mod broker {
 }
 
 mod coordinators;
+mod generations;
 mod loss;
 mod members;

@@ -264,7 +264,7 @@ async fn groups_are_bounded_and_empty_ones_make_room() {
         member: a.member,
         instance: None,
     };
-    assert_eq!(coordinator.leave(&group("a"), &[leaver]), Ok(vec![Ok(())]));
+    assert_eq!(coordinator.leave(&group("a"), &[leaver]).await, Ok(vec![Ok(())]));
     // The search for room is not repeated at every attempt.
     assert_eq!(join(coordinator, &group("c")).await, full);
     tokio::time::sleep(SWEEP_INTERVAL_MIN).await;
@@ -399,9 +399,16 @@ async fn group_that_is_forgotten_is_not_stored_any_more() {
         member: member.member,
         instance: None,
     };
-    bench.coordinator.leave(&group("g"), &[leaver]).unwrap()[0]
-        .clone()
-        .unwrap();
+    bench.store.permits.forget_permits(usize::MAX);
+    let coordinator = Arc::clone(&bench.coordinator);
+    let mut leaving = Box::pin(async move { coordinator.leave(&group("g"), &[leaver]).await });
+    let early = tokio::time::timeout(seconds(1), &mut leaving).await;
+    assert!(
+        early.is_err(),
+        "who comes after a restart must not meet the member that went"
+    );
+    bench.store.permits.add_permits(2);
+    assert_eq!(leaving.await, Ok(vec![Ok(())]));
     let last = bench.store.stored.lock().unwrap().last().unwrap().phase;
     assert_eq!(last, StoredPhase::Empty);
     assert!(bench.store.removed.lock().unwrap().is_empty());
@@ -494,7 +501,7 @@ async fn group_is_deleted_with_its_offsets_once_it_is_empty() {
         member: joined.member,
         instance: None,
     };
-    coordinator.leave(&group("g"), &[leaver]).unwrap();
+    coordinator.leave(&group("g"), &[leaver]).await.unwrap();
     assert_eq!(coordinator.delete(&group("g")).await, Ok(()));
     assert_eq!(
         (

@@ -133,7 +133,11 @@ impl Coordinator {
     }
 
     /// Answers LeaveGroup 0 to 5.
-    pub fn leave_group(self: &Arc<Self>, request: &LeaveGroupRequest, ctx: &RequestContext<'_>) -> LeaveGroupResponse {
+    pub async fn leave_group(
+        self: &Arc<Self>,
+        request: &LeaveGroupRequest,
+        ctx: &RequestContext<'_>,
+    ) -> LeaveGroupResponse {
         let group = group_id(&request.group_id);
         if ctx.version < LEAVE_MANY_SINCE {
             let leaver = Leaver {
@@ -142,6 +146,7 @@ impl Coordinator {
             };
             let verdict = self
                 .leave(&group, &[leaver])
+                .await
                 .and_then(|verdicts| verdicts.into_iter().collect::<Result<(), _>>());
             return LeaveGroupResponse {
                 error_code: code(&verdict),
@@ -153,7 +158,7 @@ impl Coordinator {
             instance: instance_id(one.group_instance_id.as_ref()),
         });
         let leavers: Vec<Leaver> = leavers.collect();
-        match self.leave(&group, &leavers) {
+        match self.leave(&group, &leavers).await {
             Ok(verdicts) => {
                 let members = request
                     .members

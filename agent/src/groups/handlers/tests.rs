@@ -135,7 +135,7 @@ async fn member_lives_through_every_version() {
         assert_eq!(joined.protocol_type.is_some(), version >= 7);
 
         sync_and_beat(&bench, &joined, version).await;
-        leave_twice(&bench, &joined, version);
+        leave_twice(&bench, &joined, version).await;
     }
 }
 
@@ -181,7 +181,7 @@ async fn sync_and_beat(bench: &Bench, joined: &JoinGroupResponse, version: i16) 
     assert_eq!(beat(&request), ErrorCode::IllegalGeneration.code());
 }
 
-fn leave_twice(bench: &Bench, joined: &JoinGroupResponse, version: i16) {
+async fn leave_twice(bench: &Bench, joined: &JoinGroupResponse, version: i16) {
     let leave_version = version.min(5);
     let mut request = LeaveGroupRequest {
         group_id: Str::from("g"),
@@ -195,14 +195,14 @@ fn leave_twice(bench: &Bench, joined: &JoinGroupResponse, version: i16) {
             ..MemberIdentity::default()
         }];
     }
-    let leave = || {
+    let leave = async || {
         wire_trip(
-            &bench.coordinator.leave_group(&request, &ctx(leave_version)),
+            &bench.coordinator.leave_group(&request, &ctx(leave_version)).await,
             leave_version,
         )
     };
-    assert_eq!(leave().error_code, 0);
-    let (own, unknown) = (leave(), ErrorCode::UnknownMemberId.code());
+    assert_eq!(leave().await.error_code, 0);
+    let (own, unknown) = (leave().await, ErrorCode::UnknownMemberId.code());
     if leave_version < 3 {
         assert_eq!(own.error_code, unknown);
     } else {
