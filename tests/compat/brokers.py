@@ -17,6 +17,8 @@ from cluster import Cluster  # noqa: E402
 
 # Suites assume topics of four partitions that are created by use; a group that forms at once saves hours.
 SETTINGS = {"num.partitions": "4", "group.initial.rebalance.delay.ms": "0"}
+# The names that librdkafka's 0101 knows.
+ZONES = ("RACK1", "RACK2", "RACK3")
 DEV_LIKE = {"esker.flush.age": "50ms", "esker.flush.min.interval": "10ms"}
 
 
@@ -55,7 +57,7 @@ class Own:
         work = self.work / str(self.number)
         work.mkdir(parents=True)
         if self.clustered:
-            self.broker = Cluster(work, self.binary, settings=DEV_LIKE | settings)
+            self.broker = Cluster(work, self.binary, zones=ZONES, settings=DEV_LIKE | settings)
         else:
             self.broker = Broker(self.binary, work / "data", work / "broker.log", settings)
         self.broker.start()

@@ -40,9 +40,10 @@ class Suite:
             for name, version in NEWER.get(self.crate, {}).items():
                 processes.build(["cargo", "update", "-p", name, "--precise", version], self.logs / "update.log", cwd=self.home)
         command = ["cargo", "test", "--locked", "--no-run", "--tests", "--message-format=json", "--target-dir", self.cache / "cargo"]
-        output = processes.build(command, self.logs / "build.log", cwd=self.home)
-        for line in output.splitlines():
-            message = json.loads(line) if line.startswith("{") else {}
+        built = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.home)
+        if built.returncode != 0:
+            raise RuntimeError(f"{self.crate} does not compile:\n{built.stderr[-3000:]}")
+        for message in map(json.loads, built.stdout.splitlines()):
             if message.get("executable") and "test" in message["target"]["kind"]:
                 self.binaries[message["target"]["name"]] = message["executable"]
 
