@@ -26,7 +26,9 @@ pub async fn watch(budget: ByteBudget, stop: CancellationToken) {
         let (at_before, used_before) = (at, used);
         (at, used) = (Instant::now(), cpu_seconds_used());
         let could = (at - at_before).as_secs_f64() * cores;
-        let cpu = used.zip(used_before).map_or(0.0, |(now, before)| (now - before) / could);
+        let cpu = used
+            .zip(used_before)
+            .map_or(0.0, |(now, before)| (now - before) / could);
         gauge!("esker_load").set(load(cpu, budget.held_share()));
     }
 }
