@@ -193,9 +193,17 @@ const STEPS: &[Step] = &[
                 "--cluster",
                 "kafka_records",
                 "kafka_offsets",
+                "groups",
+                "admin",
                 "flights",
             ],
         ],
+        needs: Some("release"),
+    },
+    Step {
+        name: "compat",
+        about: "the quickest telling tests of librdkafka and franz-go",
+        commands: &[&["get-python"], &["tests/compat/run", "ci"]],
         needs: Some("release"),
     },
     Step {
