@@ -113,12 +113,8 @@ async fn serve(options: CompactorOptions) -> anyhow::Result<()> {
     process::serve_http(&mut tasks, http, &readiness)?;
     readiness.starting("waiting for the metadata store and the bucket");
     let settings = Arc::new(options.settings);
-    let open = async {
-        let stores = stores::open_shared(&settings.process, settings.flush.hedge_percent).await?;
-        stores.claim().await?;
-        anyhow::Ok(stores)
-    };
-    let Some(stores) = stop.run_until_cancelled(open).await.transpose()? else {
+    let open = stores::open_shared(&settings.process, settings.flush.hedge_percent);
+    let Some(stores) = stop.run_until_cancelled(stores::claimed(open)).await.transpose()? else {
         return tasks.finish().await;
     };
     readiness.starting("reading the log");

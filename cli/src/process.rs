@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::address::HostPort;
 use crate::listen::Listen;
 use crate::shutdown;
-use crate::stores::{Stores, random};
+use crate::stores::{self, Stores, random};
 
 /// How long what is under way may take to finish after the first signal.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -156,12 +156,7 @@ pub(crate) async fn run(
     serve_pages(&mut pages, listeners.http, listeners.grpc, &readiness)?;
 
     readiness.starting("waiting for the metadata store and the bucket");
-    let open = async {
-        let stores = open.await?;
-        stores.claim().await?;
-        anyhow::Ok(stores)
-    };
-    let Some(stores) = stop.run_until_cancelled(open).await.transpose()? else {
+    let Some(stores) = stop.run_until_cancelled(stores::claimed(open)).await.transpose()? else {
         return parts.finish().await;
     };
     readiness.starting("reading the log");
@@ -190,14 +185,10 @@ pub(crate) async fn run(
     if let Some(peer) = listeners.peer {
         node.listen_to_peers(peer);
     }
-    pages.spawn(
-        "bucket",
-        ask_bucket(Arc::clone(&agent), health.clone(), pages_stop.clone()),
-    );
-    pages.spawn(
-        "health",
-        watch_health(Arc::clone(&agent), health, readiness.clone(), pages_stop.clone()),
-    );
+    let ask = ask_bucket(Arc::clone(&agent), health.clone(), pages_stop.clone());
+    pages.spawn("bucket", ask);
+    let watch = watch_health(Arc::clone(&agent), health, readiness.clone(), pages_stop.clone());
+    pages.spawn("health", watch);
     let node_stop = stop.clone();
     parts.spawn(
         "node",

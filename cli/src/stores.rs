@@ -65,7 +65,7 @@ impl Stores {
     }
 
     /// Makes sure that bucket and metadata store belong together, before anything is done to either.
-    pub(crate) async fn claim(&self) -> anyhow::Result<()> {
+    async fn claim(&self) -> anyhow::Result<()> {
         let (objects, incarnation) = (self.named(), &self.joined.incarnation);
         let claim = || incarnation::claim(&objects, incarnation);
         let claimed = if self.embedded.is_some() {
@@ -111,6 +111,13 @@ impl Stores {
             embedded,
         })
     }
+}
+
+/// Stores that belong together.
+pub(crate) async fn claimed(open: impl Future<Output = anyhow::Result<Stores>>) -> anyhow::Result<Stores> {
+    let stores = open.await?;
+    stores.claim().await?;
+    Ok(stores)
 }
 
 /// Opens the stores of a data directory; creates them when it is new.

@@ -217,7 +217,7 @@ impl Host {
                 | FollowEnd::Diverged { .. }
                 | FollowEnd::Sink(_),
             )) => true,
-            Err(NodeError::Task(_) | NodeError::NotDrained) => true,
+            Err(NodeError::Task(_) | NodeError::NotDrained | NodeError::Cache(_)) => true,
         };
         if never {
             self.machine.history.violate(format!("the node gave up: {ended:?}"));
