@@ -49,7 +49,7 @@ impl BufferSettings {
 }
 
 /// How long rule (c) waits for the end of uploads in flight. What comes in while a disk takes one shares the next segment; a store that takes
-/// longer would hold back every producer that waits for answers by one more upload.
+/// longer would hold back every producer that waits for answers by one more upload (docs/decisions/0502-flushes-beside-uploads.md).
 const UPLOAD_SHORT: Duration = Duration::from_millis(10);
 
 /// Names a pushed batch: tickets count up by one.
