@@ -10,7 +10,7 @@ use esker_metadata::keys::topic::Topic;
 use esker_segment::id::TopicId;
 use tracing::warn;
 
-use crate::settings::{Settings, TopicSettings};
+use crate::settings::{CONFIGS_BYTES_MAX, Settings, TopicConfigError, TopicSettings};
 
 /// A topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,8 +78,13 @@ impl TopicCatalog {
     /// The first that is refused.
     pub fn check<'a>(
         &self,
-        configs: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<TopicSettings, crate::settings::TopicConfigError> {
+        configs: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>,
+    ) -> Result<TopicSettings, TopicConfigError> {
+        let configs = configs.into_iter();
+        let bytes: usize = configs.clone().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > CONFIGS_BYTES_MAX {
+            return Err(TopicConfigError::TooMuch { bytes });
+        }
         TopicSettings::resolve(&self.settings, configs)
     }
 }

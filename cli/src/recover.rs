@@ -171,7 +171,7 @@ fn outcome(begun: &Begun) -> String {
     );
     for topic in &begun.without_configs {
         text.push_str(&format!(
-            "  topic {topic} has the default configs: its own are not known any more\n"
+            "  topic {topic}: its configs are not known any more; it keeps all records until retention.ms and retention.bytes are set\n"
         ));
     }
     text

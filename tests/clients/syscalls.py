@@ -66,6 +66,15 @@ def final_names(calls):
     return names
 
 
+def disturbed(calls, data_dir, old_files):
+    """Whether upkeep wrote an object of its own meanwhile: whose calls are whose cannot be told then."""
+    names = final_names(calls)
+    synced = {c.about for c in calls if c.name in ("fsync", "fdatasync") and c.about.startswith(data_dir)}
+    homes = {os.path.dirname(names.get(path, path)) for path in synced if path not in old_files and not os.path.isdir(path)}
+    made = [path for c in calls if c.name.startswith("mkdir") for path in c.paths]
+    return len(homes) > 1 or any(not home.startswith(path) for path in made for home in homes)
+
+
 def judge(calls, data_dir, old_files, socket):
     """Checks the calls between one request and its answer; returns a line that shows the order."""
     names = final_names(calls)

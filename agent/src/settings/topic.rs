@@ -144,6 +144,12 @@ pub enum TopicConfigError {
         /// What was asked for.
         name: String,
     },
+    /// All configs of a topic together are too long: they are changed in one transaction.
+    #[error("the configs of a topic have {bytes} bytes, at most {CONFIGS_BYTES_MAX} are allowed")]
+    TooMuch {
+        /// How long they are.
+        bytes: usize,
+    },
     /// The value breaks the config's rule.
     #[error("invalid value {value} for configuration {name}: {reason}")]
     Invalid {
@@ -155,6 +161,9 @@ pub enum TopicConfigError {
         reason: ValueError,
     },
 }
+
+/// Most bytes of the names and values of one topic's configs.
+pub const CONFIGS_BYTES_MAX: usize = 64 << 10;
 
 /// What a topic config takes, and whether it does something here.
 #[derive(Debug)]

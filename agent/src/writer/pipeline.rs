@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use esker_metadata::log::{EXTRAS_BYTES_MAX, EXTRAS_MAX, extras_bytes};
 use esker_metadata::store::{Compare, Op};
 use esker_model::entry::{CommitRecord, ENTRIES_MAX, Entry, RECORD_BYTES_MAX, SegmentEntry};
 use esker_model::{BatchVerdict, EntryVerdict};
@@ -104,12 +105,42 @@ pub struct Pipeline {
 pub enum Ready {
     /// A commit.
     Commit(Group),
-    /// An item that no record can hold: it fails, nothing else.
+    /// An item that no commit can hold: it fails, nothing else.
     TooLarge(Item),
 }
 
 /// Room kept in a record for its frame.
 const FRAME_BYTES: usize = 64;
+
+/// What a commit carries beside its record.
+#[derive(Clone, Copy, Default)]
+struct Extras {
+    compares: usize,
+    ops: usize,
+    bytes: usize,
+}
+
+impl Extras {
+    fn of(proposal: &Proposal) -> Self {
+        Self {
+            compares: proposal.compares.len(),
+            ops: proposal.ops.len(),
+            bytes: extras_bytes(&proposal.compares, &proposal.ops),
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            compares: self.compares + other.compares,
+            ops: self.ops + other.ops,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    fn fit(self) -> bool {
+        self.compares.max(self.ops) <= EXTRAS_MAX && self.bytes <= EXTRAS_BYTES_MAX
+    }
+}
 
 impl Pipeline {
     /// Whether nothing waits.
@@ -161,28 +192,35 @@ impl Pipeline {
         let mut record = CommitRecord::default();
         let mut items = Vec::new();
         let mut bytes = FRAME_BYTES;
+        let mut extras = Extras::default();
         while let Some(next) = self.items.front() {
-            let (entries, alone) = match next {
+            let (entries, own_extras, alone) = match next {
                 Item::Segment {
                     uploaded: Some(uploaded),
                     ..
-                } => (vec![Entry::Segment(uploaded.entry.clone())], false),
+                } => (vec![Entry::Segment(uploaded.entry.clone())], Extras::default(), false),
                 Item::Segment { uploaded: None, .. } => break,
-                Item::Entries(proposal) => (proposal.entries.clone(), !proposal.compares.is_empty()),
+                Item::Entries(proposal) => {
+                    let alone = !proposal.compares.is_empty();
+                    (proposal.entries.clone(), Extras::of(proposal), alone)
+                }
             };
             let cost: usize = entries.iter().map(Entry::encoded_len).sum();
-            let full = record.entries.len() + entries.len() > ENTRIES_MAX || bytes + cost > RECORD_BYTES_MAX;
+            let full = record.entries.len() + entries.len() > ENTRIES_MAX
+                || bytes + cost > RECORD_BYTES_MAX
+                || !extras.and(own_extras).fit();
             if !items.is_empty() && (alone || full) {
                 break;
             }
             let own = CommitRecord { entries };
-            if own.encode().is_err() {
+            if own.encode().is_err() || !own_extras.fit() {
                 if items.is_empty() {
                     return self.items.pop_front().map(Ready::TooLarge);
                 }
                 break;
             }
             bytes += cost;
+            extras = extras.and(own_extras);
             record.entries.extend(own.entries);
             items.extend(self.items.pop_front());
             if alone {

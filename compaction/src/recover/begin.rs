@@ -62,7 +62,7 @@ pub async fn look(store: &dyn MetadataStore) -> Result<Before, RecoverError> {
 pub struct Begun {
     /// The new life.
     pub incarnation: Incarnation,
-    /// Topics whose configs are not known any more: they have the defaults.
+    /// Topics whose configs are not known any more: they have the defaults, but keep everything.
     pub without_configs: Vec<String>,
 }
 
@@ -276,6 +276,14 @@ async fn forget(store: &dyn MetadataStore, began: Revision) -> Result<(), Recove
     Ok(())
 }
 
+/// The configs of a topic whose own are lost: it may have been one that keeps its records for ever, or by key, and retention
+/// begins with the first compactor.
+fn keep_everything() -> Vec<(String, String)> {
+    ["retention.bytes", "retention.ms"]
+        .map(|name| (name.to_owned(), "-1".to_owned()))
+        .to_vec()
+}
+
 /// Makes the records of topics those of the fold. Says which had none.
 async fn topics(store: &dyn MetadataStore, recovered: &Recovered) -> Result<Vec<String>, RecoverError> {
     let prefix = KeyRange::Prefix(Bytes::from_static(topic::PREFIX.as_bytes()));
@@ -295,7 +303,7 @@ async fn topics(store: &dyn MetadataStore, recovered: &Recovered) -> Result<Vec<
         let record = Topic {
             id: found.id,
             replication_factor: 1,
-            configs: Vec::new(),
+            configs: keep_everything(),
         };
         let key = topic::key(found.name);
         // A record of another topic of that name goes by being replaced.

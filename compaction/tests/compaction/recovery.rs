@@ -8,6 +8,7 @@ use esker_compaction::check::check;
 use esker_compaction::garbage::{Collector, GarbageError};
 use esker_compaction::incarnation::IncarnationError;
 use esker_compaction::recover::{self, Begun, Left, RecoverError, Recovered};
+use esker_metadata::keys::topic::{self as topic_key, Topic as TopicRecord};
 use esker_metadata::log::{Cluster, bootstrap, read_root};
 use esker_metadata::simulated::SimulatedStore;
 use esker_metadata::store::{KeyRange, MetadataStore, Op, Txn};
@@ -157,6 +158,13 @@ async fn a_store_restored_from_an_old_copy_loses_nothing_acknowledged_without_na
     let (begun, left) = revive(&mut world).await;
     assert_eq!(begun.incarnation.number, IncarnationNumber(2));
     assert_eq!(begun.without_configs, ["a"], "it was created after the copy was made");
+    let key = topic_key::key("a");
+    let found = world.metadata.peek(&[KeyRange::Key(key)]).ranges.remove(0).remove(0);
+    let record = TopicRecord::decode(&found.value).unwrap();
+    assert!(
+        record.configs.iter().all(|(_, value)| value == "-1") && record.configs.len() == 2,
+        "retention must not take what its lost configs may have kept: {record:?}"
+    );
     let node = world.node().await;
     let missing = verify_or_named(&mut world, &node, &left).await;
     assert_eq!(

@@ -19,7 +19,10 @@ pub use bootstrap::{Cluster, bootstrap};
 pub use checkpoint::{
     HistoryKept, LogSnapshot, PublishedRoot, RootOutcome, Truncated, Truncation, publish_root, read_log, read_root,
 };
-pub use committer::{Commit, CommitResult, Committer, CommitterSettings, Pending, SubmitError};
+pub use committer::{
+    Commit, CommitResult, Committer, CommitterSettings, EXTRAS_BYTES_MAX, EXTRAS_MAX, Pending, SubmitError,
+    extras_bytes,
+};
 pub use election::{Elected, Leadership, resign, stand};
 pub use follower::{AppliedCommit, FollowEnd, Follower, FollowerSettings, LogSink, SinkError};
 pub use position::{LogHandle, LogPosition};

@@ -81,3 +81,34 @@ fn a_commit_is_filled_to_the_limit_and_not_beyond() {
     let sizes = [(); 3].map(|()| items_of(pipeline.take_ready()));
     assert_eq!(sizes, [2, 2, 1]);
 }
+
+#[test]
+fn what_must_change_with_entries_counts_too() {
+    let put = |name: usize, bytes: usize| Op::put(Bytes::from(format!("k{name}")), Bytes::from(vec![0; bytes]));
+    let mut pipeline = Pipeline::default();
+    let mut propose = |ops: Vec<Op>| {
+        let (reply, answer) = oneshot::channel();
+        pipeline.push(Item::Entries(Proposal {
+            entries: small(),
+            compares: Vec::new(),
+            ops,
+            reply,
+        }));
+        answer
+    };
+    let _fitting = [propose(vec![put(0, 300_000)]), propose(vec![put(1, 150_000)])];
+    let _next = propose(vec![put(2, 100_000)]);
+    let _too_large = propose(vec![put(3, EXTRAS_BYTES_MAX)]);
+    let _many = [
+        propose((0..EXTRAS_MAX).map(|name| put(name, 0)).collect()),
+        propose(vec![put(200, 0)]),
+    ];
+    assert_eq!(items_of(pipeline.take_ready()), 2, "together within the limit");
+    assert_eq!(items_of(pipeline.take_ready()), 1);
+    assert!(matches!(pipeline.take_ready(), Some(Ready::TooLarge(_))));
+    assert_eq!(
+        [(); 2].map(|()| items_of(pipeline.take_ready())),
+        [1, 1],
+        "as many changes as fit"
+    );
+}

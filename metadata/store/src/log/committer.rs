@@ -24,7 +24,7 @@ use super::position::LogPosition;
 use super::session::Session;
 use crate::keys::commit::Progress;
 use crate::keys::record::RECORD_BYTES_MAX;
-use crate::store::{Compare, Op, TXN_OPS_MAX};
+use crate::store::{Compare, Op, TXN_BYTES_MAX, TXN_OPS_MAX};
 use run::Runner;
 use slot::{FIXED_OPS, FIXED_READS, Submitted};
 
@@ -47,6 +47,30 @@ impl Default for CommitterSettings {
     }
 }
 
+/// Most further conditions of a commit, and most further changes.
+pub const EXTRAS_MAX: usize = TXN_OPS_MAX
+    - if FIXED_READS > FIXED_OPS {
+        FIXED_READS
+    } else {
+        FIXED_OPS
+    };
+/// Most bytes of both together: what a transaction may have, without the longest record and what the committer adds.
+pub const EXTRAS_BYTES_MAX: usize = TXN_BYTES_MAX - RECORD_BYTES_MAX - (32 << 10);
+
+/// What further conditions and changes take of [`EXTRAS_BYTES_MAX`].
+#[must_use]
+pub fn extras_bytes(compares: &[Compare], ops: &[Op]) -> usize {
+    let compared = compares.iter().map(|compare| match compare {
+        Compare::Value(key, value) => key.len() + value.len(),
+        other => other.key().len(),
+    });
+    let changed = ops.iter().map(|op| match op {
+        Op::Put { key, value, .. } => key.len() + value.len(),
+        other => other.key().len(),
+    });
+    compared.sum::<usize>() + changed.sum::<usize>()
+}
+
 /// What is to be committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
@@ -55,7 +79,7 @@ pub struct Commit {
     /// Every segment of the session up to this number is in this or an earlier commit, or never will be in any. It must
     /// not go back from commit to commit.
     pub segments_through: SegmentNumber,
-    /// Further conditions. When one does not hold, the commit is `Refused` and never happens.
+    /// Further conditions, at most [`EXTRAS_MAX`]. When one does not hold, the commit is `Refused` and never happens.
     pub compares: Vec<Compare>,
     /// Further changes in the same transaction, on keys of the caller's. A lease they name must be the session's own.
     pub ops: Vec<Op>,
@@ -92,13 +116,15 @@ pub enum SubmitError {
         /// How large it is.
         bytes: usize,
     },
-    /// Too many conditions or changes, or one key changed twice or that the committer changes itself.
-    #[error("commit has {compares} conditions and {ops} changes, or changes a key twice")]
+    /// Too many conditions or changes, too large ones, or one key changed twice or that the committer changes itself.
+    #[error("commit has {compares} conditions and {ops} changes of {bytes} bytes, or changes a key twice")]
     BadExtras {
         /// Conditions.
         compares: usize,
         /// Changes.
         ops: usize,
+        /// Bytes of both.
+        bytes: usize,
     },
     /// `segments_through` went back.
     #[error("segments went back from {from} to {to}")]
@@ -210,13 +236,15 @@ fn check(commit: &Commit) -> Result<(), SubmitError> {
     let sound = changes
         .map(Op::key)
         .all(|key| !key.is_empty() && !is_own_key(key) && changed.insert(key));
-    let fits = commit.compares.len() + FIXED_READS <= TXN_OPS_MAX && commit.ops.len() + FIXED_OPS <= TXN_OPS_MAX;
+    let bytes = extras_bytes(&commit.compares, &commit.ops);
+    let fits = commit.compares.len().max(commit.ops.len()) <= EXTRAS_MAX && bytes <= EXTRAS_BYTES_MAX;
     if sound && fits {
         Ok(())
     } else {
         Err(SubmitError::BadExtras {
             compares: commit.compares.len(),
             ops: commit.ops.len(),
+            bytes,
         })
     }
 }

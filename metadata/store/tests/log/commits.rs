@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_metadata::keys::commit::Progress;
 use esker_metadata::keys::{commit as commit_key, record, session};
-use esker_metadata::log::{Commit, CommitResult, Committer, CommitterSettings, SubmitError};
+use esker_metadata::log::{Commit, CommitResult, Committer, CommitterSettings, EXTRAS_BYTES_MAX, SubmitError};
 use esker_metadata::simulated::{Chance, Faults};
 use esker_metadata::store::{Compare, KeyRange, MetadataStore, Op, Txn};
 use esker_segment::id::{CommitNumber, LogIndex, SegmentNumber, SessionId};
@@ -300,6 +300,14 @@ async fn what_breaks_a_rule_is_not_submitted() {
         committer.submit(twice).await.unwrap_err(),
         SubmitError::BadExtras { .. }
     ));
+    let heavy = Commit {
+        ops: vec![Op::put("k".into(), Bytes::from(vec![0; EXTRAS_BYTES_MAX]))],
+        ..commit("x")
+    };
+    assert!(matches!(
+        committer.submit(heavy).await.unwrap_err(),
+        SubmitError::BadExtras { .. }
+    ));
     let many = Commit {
         ops: (0..126).map(|at| Op::Delete(format!("k{at}").into())).collect(),
         ..commit("x")
@@ -308,12 +316,13 @@ async fn what_breaks_a_rule_is_not_submitted() {
         committer.submit(many).await.unwrap_err(),
         SubmitError::BadExtras { .. }
     ));
-    let large = Commit {
+    let heaviest = Commit {
         record: Bytes::from(vec![0; 1 << 20]),
+        ops: vec![Op::put("k".into(), Bytes::from(vec![0; EXTRAS_BYTES_MAX - 1]))],
         ..Commit::default()
     };
     assert_eq!(
-        run(&committer, large).await,
+        run(&committer, heaviest).await,
         committed(1, 1),
         "nothing of it took a number"
     );
