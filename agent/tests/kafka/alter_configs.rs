@@ -293,3 +293,37 @@ async fn what_has_configs_is_listed() {
     alter(&mut client, GROUP, "g", &[(DELETE, "share.delivery.count.limit", None)]).await;
     assert_eq!(listed(&mut client, 1, &[GROUP]).await, (ErrorCode::None, vec![]));
 }
+
+#[tokio::test]
+async fn configs_of_groups_and_subscriptions_are_few_and_small() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let metrics = "org.apache.kafka.".repeat(250);
+    let large: [Edit<'_>; 1] = [(SET, "metrics", Some(&metrics))];
+    let refused = alter(&mut client, CLIENT_METRICS, "large", &large).await;
+    assert_eq!(refused, ErrorCode::InvalidRequest);
+    let batch_of = |batch: usize, count: usize| IncrementalAlterConfigsRequest {
+        resources: (0..count)
+            .map(|index| {
+                resource(
+                    CLIENT_METRICS,
+                    &format!("m{batch}-{index}"),
+                    &[(SET, "metrics", Some("*"))],
+                )
+            })
+            .collect(),
+        validate_only: false,
+    };
+    // At most 100 in a request, at most 1,000 in all.
+    let response = client.call(1, &batch_of(0, 101)).await;
+    let codes: Vec<_> = response.responses.iter().map(|r| code(r.error_code)).collect();
+    assert!(codes[..100].iter().all(|code| *code == ErrorCode::None), "{codes:?}");
+    assert_eq!(codes[100], ErrorCode::InvalidRequest);
+    for batch in 1..10 {
+        let response = client.call(1, &batch_of(batch, 100)).await;
+        assert!(response.responses.iter().all(|r| r.error_code == 0));
+    }
+    let response = client.call(1, &batch_of(10, 1)).await;
+    assert_eq!(code(response.responses[0].error_code), ErrorCode::PolicyViolation);
+    assert_eq!(listed(&mut client, 1, &[CLIENT_METRICS]).await.1.len(), 1_000);
+}

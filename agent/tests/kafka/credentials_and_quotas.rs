@@ -261,3 +261,40 @@ async fn credentials_that_cannot_be_are_refused() {
     }
     assert_eq!(credentials(&mut client, None).await, []);
 }
+
+#[tokio::test]
+async fn quotas_and_credentials_are_altered_some_at_a_time_and_kept_up_to_a_number() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let entries = |batch: usize, count: usize| AlterClientQuotasRequest {
+        entries: (0..count)
+            .map(|index| {
+                let user = format!("u{batch}-{index}");
+                quota(&[("user", Some(&user))], &[("producer_byte_rate", Some(1.0))])
+            })
+            .collect(),
+        validate_only: false,
+    };
+    let response = client.call(1, &entries(0, 101)).await;
+    let codes: Vec<_> = response.entries.iter().map(|entry| code(entry.error_code)).collect();
+    assert!(codes[..100].iter().all(|code| *code == ErrorCode::None), "{codes:?}");
+    assert_eq!(codes[100], ErrorCode::InvalidRequest);
+    for batch in 1..10 {
+        client.call(1, &entries(batch, 100)).await;
+    }
+    let response = client.call(1, &entries(10, 1)).await;
+    assert_eq!(code(response.entries[0].error_code), ErrorCode::PolicyViolation);
+    let users = |batch: usize, count: usize| -> Vec<_> {
+        (0..count)
+            .map(|index| upsertion(&format!("u{batch}-{index}"), 1, 4_096))
+            .collect()
+    };
+    let refused = change(&mut client, users(0, 101), vec![]).await;
+    assert!(refused.iter().all(|(_, code)| *code == ErrorCode::InvalidRequest));
+    for batch in 0..10 {
+        let done = change(&mut client, users(batch, 100), vec![]).await;
+        assert!(done.iter().all(|(_, code)| *code == ErrorCode::None), "{done:?}");
+    }
+    let refused = change(&mut client, users(10, 1), vec![]).await;
+    assert_eq!(refused[0].1, ErrorCode::PolicyViolation);
+}

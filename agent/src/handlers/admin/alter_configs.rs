@@ -27,7 +27,7 @@ use esker_segment::id::{Offset, PartitionIndex, TopicId, TopicPartition};
 use super::config_edits::{Edit, EditKind, Target, check, edited};
 use super::config_values::SetConfigs;
 use super::describe_configs::{ResourceType, check_broker, decode, owner_of};
-use super::stored::{self, Census, Change};
+use super::stored::{self, ALTERATIONS_MAX, Census, Change, FAMILY_MAX, NAME_BYTES_MAX};
 use crate::agent::Agent;
 use crate::handlers::create_topics::{Refused, check_name};
 use crate::handlers::propose_code;
@@ -37,10 +37,6 @@ use crate::writer::ProposeError;
 const RESOURCES_MAX: usize = 1_000;
 /// How often a change of a topic is tried.
 const ATTEMPTS: usize = 8;
-/// Groups, and client metrics subscriptions, that have configs of their own.
-const OWNERS_MAX: usize = 10_000;
-/// Most bytes of the name of such a resource.
-const NAME_BYTES_MAX: usize = 1_024;
 
 /// What a request does to the configs of a resource.
 enum Alteration<'a> {
@@ -156,14 +152,21 @@ async fn alter_all(agent: &Arc<Agent>, asked: &[Asked<'_>], validate_only: bool)
     }
     let mut refusals = Vec::with_capacity(asked.len());
     let mut census = Census::default();
+    // Groups and subscriptions: clients make up their names, so each may be one more key.
+    let mut made_up = 0;
     for (index, resource) in asked.iter().enumerate() {
         let altered = if times.get(&(resource.of, resource.name)) != Some(&1) {
             let message = "Each resource must appear at most once.";
             Err((ErrorCode::InvalidRequest, message.to_owned()))
+        } else if made_up_by_clients(resource.of) && made_up >= ALTERATIONS_MAX {
+            let message =
+                format!("a request may change at most {ALTERATIONS_MAX} groups and client metrics subscriptions");
+            Err((ErrorCode::InvalidRequest, message))
         } else if index >= RESOURCES_MAX {
             let message = format!("a request may change at most {RESOURCES_MAX} resources");
             Err((ErrorCode::InvalidRequest, message))
         } else {
+            made_up += usize::from(made_up_by_clients(resource.of));
             match &resource.alteration {
                 Ok(alteration) => {
                     alter(
@@ -182,6 +185,14 @@ async fn alter_all(agent: &Arc<Agent>, asked: &[Asked<'_>], validate_only: bool)
         refusals.push(altered.err());
     }
     refusals
+}
+
+/// Whether resources of a type need not exist to have configs.
+fn made_up_by_clients(of: i8) -> bool {
+    matches!(
+        ResourceType::from_code(of),
+        Some(ResourceType::Group | ResourceType::ClientMetrics)
+    )
 }
 
 async fn alter(
@@ -212,7 +223,7 @@ async fn alter(
     let owner = owner_of(of).ok_or_else(unexpected)?;
     let key = config::key(owner, name);
     if !validate_only && target != Target::Broker {
-        census.admit(agent, config::prefix(owner), &key, OWNERS_MAX).await?;
+        census.admit(agent, config::prefix(owner), &key, FAMILY_MAX).await?;
     }
     let decide = |held: Option<&bytes::Bytes>| {
         let old = decode(held)?;

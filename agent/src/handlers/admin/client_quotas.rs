@@ -15,7 +15,7 @@ use esker_kafka::messages::describe_client_quotas_response::{
 use esker_kafka::{ErrorCode, Str};
 use esker_metadata::keys::quota::{self, Entity, Quotas};
 
-use super::stored::{self, Census, Change};
+use super::stored::{self, ALTERATIONS_MAX, Census, Change, FAMILY_MAX, NAME_BYTES_MAX};
 use crate::agent::Agent;
 use crate::handlers::create_topics::Refused;
 
@@ -29,12 +29,6 @@ const CLIENT_QUOTAS: [&str; 4] = [
 ];
 /// Quotas of addresses.
 const ADDRESS_QUOTAS: [&str; 1] = ["connection_creation_rate"];
-/// Entities that one request alters; what comes after is refused.
-const ENTRIES_MAX: usize = 1_000;
-/// Entities that have quotas.
-const ENTITIES_MAX: usize = 10_000;
-/// Most bytes of a name.
-const NAME_BYTES_MAX: usize = 1_024;
 
 /// How a filter looks at a type, as requests number it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,10 +130,10 @@ pub async fn alter(agent: &Arc<Agent>, request: AlterClientQuotasRequest) -> Alt
     let mut entries = Vec::with_capacity(request.entries.len());
     let mut census = Census::default();
     for (index, entry) in request.entries.into_iter().enumerate() {
-        let altered = if index < ENTRIES_MAX {
+        let altered = if index < ALTERATIONS_MAX {
             alter_one(agent, &mut census, &entry, request.validate_only).await
         } else {
-            let message = format!("a request may alter the quotas of {ENTRIES_MAX} entities");
+            let message = format!("a request may alter the quotas of {ALTERATIONS_MAX} entities");
             Err((ErrorCode::InvalidRequest, message))
         };
         let refused = altered.err();
@@ -169,7 +163,7 @@ async fn alter_one(
     check_ops(&entity, &entry.ops)?;
     let key = quota::key(&entity);
     if !validate_only {
-        census.admit(agent, quota::PREFIX.into(), &key, ENTITIES_MAX).await?;
+        census.admit(agent, quota::PREFIX.into(), &key, FAMILY_MAX).await?;
     }
     let decide = |held: Option<&bytes::Bytes>| {
         let old = held.map(|value| Quotas::decode(value)).transpose();

@@ -14,8 +14,10 @@ use super::config_values::{SetConfigs, is_fixed};
 use crate::handlers::create_topics::Refused;
 use crate::settings::kafka_configs::{BROKER, CLIENT_METRICS, ConfigKind, GROUP, KafkaConfig, TOPIC, find};
 
-/// Most bytes of all configs of one resource that is not a topic.
-const RESOURCE_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of all configs of a broker.
+const BROKER_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of all configs of a group or a client metrics subscription, of which there may be many.
+const OWNER_BYTES_MAX: usize = 4 << 10;
 
 /// What happens to a config, as IncrementalAlterConfigs numbers it (KIP-339).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,8 +152,12 @@ pub fn check(target: Target, old: &SetConfigs, new: &SetConfigs) -> Result<(), R
         check_value(target, name, value)?;
     }
     let bytes: usize = new.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if bytes > RESOURCE_BYTES_MAX {
-        let message = format!("configs of one resource may have {RESOURCE_BYTES_MAX} bytes in all");
+    let most = match target {
+        Target::Topic | Target::Broker => BROKER_BYTES_MAX,
+        Target::Group | Target::ClientMetrics => OWNER_BYTES_MAX,
+    };
+    if bytes > most {
+        let message = format!("configs of one resource may have {most} bytes in all");
         return Err((ErrorCode::InvalidRequest, message));
     }
     Ok(())

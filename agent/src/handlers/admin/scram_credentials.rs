@@ -24,18 +24,12 @@ use esker_kafka::{ErrorCode, Str};
 use esker_metadata::keys::scram::{self, Credential, Mechanism, SALT_BYTES_MAX};
 use ring::{digest, hmac};
 
-use super::stored::{self, Census, Change};
+use super::stored::{self, ALTERATIONS_MAX, Census, Change, FAMILY_MAX, NAME_BYTES_MAX};
 use crate::agent::Agent;
 use crate::handlers::create_topics::Refused;
 
 /// Rounds that Kafka allows.
 const ITERATIONS: std::ops::RangeInclusive<i32> = 4_096..=16_384;
-/// Credentials that one request alters; a request with more is refused.
-const ALTERATIONS_MAX: usize = 1_000;
-/// Credentials that there may be.
-const CREDENTIALS_MAX: usize = 10_000;
-/// Most bytes of the name of a user.
-const NAME_BYTES_MAX: usize = 1_024;
 
 fn mechanism(code: i8) -> Option<Mechanism> {
     match code {
@@ -192,7 +186,7 @@ async fn store(agent: &Agent, census: &mut Census, user: &str, wanted: Wanted) -
     };
     let key = scram::key(mechanism, user);
     if credential.is_some() {
-        census.admit(agent, scram::PREFIX.into(), &key, CREDENTIALS_MAX).await?;
+        census.admit(agent, scram::PREFIX.into(), &key, FAMILY_MAX).await?;
     } else if stored::read_one(agent, key.clone()).await?.is_none() {
         let message = "Attempt to delete a user credential that does not exist";
         return Err((ErrorCode::ResourceNotFound, message.to_owned()));

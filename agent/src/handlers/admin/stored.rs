@@ -18,6 +18,12 @@ use crate::handlers::create_topics::Refused;
 
 /// How often a change is tried.
 const ATTEMPTS: usize = 8;
+/// Most bytes of the name of what keys are about: a group, a user.
+pub(super) const NAME_BYTES_MAX: usize = 1_024;
+/// Most keys of a family that grows with what clients ask for: every listing reads all of them.
+pub(super) const FAMILY_MAX: usize = 1_000;
+/// Most keys of such families that one request changes.
+pub(super) const ALTERATIONS_MAX: usize = 100;
 /// Ranges read at once.
 const RANGES_MAX: usize = 100;
 
