@@ -11,8 +11,6 @@ use esker_agent::clock::Clock;
 use esker_agent::membership::identity::Announcement;
 use esker_agent::node::{Node, NodeParts};
 use esker_agent::settings::{Assignment, Origin, Profile, Settings};
-use esker_metadata::embedded::EmbeddedStore;
-use esker_metadata::keyspace::Limits;
 use esker_metadata::log::bootstrap;
 use esker_segment::name::ClusterId;
 use esker_storage::bucket::Bucket;
@@ -20,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::client::Client;
+use crate::counted::Counted;
 
 /// What the node's clock says at first.
 pub(crate) const EPOCH_MS: i64 = 1_700_000_000_000;
@@ -33,6 +32,7 @@ pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     pub(crate) agent: Arc<Agent>,
     clock: Arc<SetClock>,
+    metadata: Arc<Counted>,
     _stop: DropGuard,
 }
 
@@ -61,7 +61,8 @@ impl Broker {
         let settings = Settings::resolve(Profile::Dev, assignments).unwrap();
         let counter = AtomicU64::new(1);
         let random = move || (u128::from(counter.fetch_add(1, Ordering::SeqCst)) << 64) | 0x9e37_79b9;
-        let store = Arc::new(EmbeddedStore::in_memory(Limits::default()));
+        let store = Arc::new(Counted::new());
+        let metadata = Arc::clone(&store);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let clock = Arc::new(SetClock(AtomicI64::new(EPOCH_MS)));
@@ -94,6 +95,7 @@ impl Broker {
             address,
             agent,
             clock,
+            metadata,
             _stop: stop.drop_guard(),
         }
     }
@@ -101,6 +103,11 @@ impl Broker {
     /// A new connection.
     pub(crate) async fn connect(&self) -> Client {
         Client::new(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    /// Ranges of the metadata store that the node has read so far, and the bytes of the longest key among them.
+    pub(crate) fn metadata_reads(&self) -> (usize, usize) {
+        self.metadata.reads()
     }
 
     /// Sets the node's wall clock.

@@ -164,7 +164,9 @@ async fn every_resource_of_the_request_is_in_the_answer() {
         (CLIENT_METRICS, "m", ErrorCode::None),
         (CLIENT_METRICS, "", ErrorCode::InvalidRequest),
         (1, "t", ErrorCode::InvalidRequest),
-        (TOPIC, "t", ErrorCode::None),
+        // A repeat is not told again, and one broker has one name.
+        (TOPIC, "t", ErrorCode::InvalidRequest),
+        (BROKER, "07", ErrorCode::InvalidRequest),
     ];
     let resources: Vec<_> = asked.iter().map(|(of, name, _)| (*of, *name)).collect();
     let response = client.call(4, &ask(&resources)).await;
@@ -218,8 +220,9 @@ async fn only_what_was_asked_for_is_told() {
 async fn requests_for_more_resources_than_an_answer_may_hold_are_refused_in_part() {
     let broker = Broker::start().await;
     let mut client = broker.connect().await;
-    client.create("t", 1, &[]).await;
-    let response = client.call(4, &ask(&[(TOPIC, "t"); 1_010])).await;
+    let names: Vec<_> = (0..1_010).map(|index| format!("g{index}")).collect();
+    let asked: Vec<_> = names.iter().map(|name| (GROUP, name.as_str())).collect();
+    let response = client.call(4, &ask(&asked)).await;
     assert_eq!(response.results.len(), 1_010);
     let told = response.results.iter().filter(|result| result.error_code == 0).count();
     assert_eq!(told, 1_000);
@@ -228,4 +231,53 @@ async fn requests_for_more_resources_than_an_answer_may_hold_are_refused_in_part
         (code(last.error_code), last.configs.len()),
         (ErrorCode::InvalidRequest, 0)
     );
+}
+
+#[tokio::test]
+async fn an_answer_holds_so_many_bytes_and_each_resource_once() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let own = NODE_ID.to_string();
+    let response = client.call(4, &ask(&vec![(BROKER, own.as_str()); 1_000])).await;
+    let told = response.results.iter().filter(|result| result.error_code == 0).count();
+    assert_eq!((response.results.len(), told), (1_000, 1));
+    // Two configs of 30,000 bytes, each told as value and as synonym.
+    let long = vec!["10000:1"; 3_750].join(",");
+    let large = [
+        ("leader.replication.throttled.replicas", long.as_str()),
+        ("follower.replication.throttled.replicas", long.as_str()),
+    ];
+    let names: Vec<_> = (0..400).map(|index| format!("t{index}")).collect();
+    for name in &names {
+        client.create(name, 1, &large).await;
+    }
+    let asked: Vec<_> = names.iter().map(|name| (TOPIC, name.as_str())).collect();
+    let response = client.call(4, &ask(&asked)).await;
+    let told = response
+        .results
+        .iter()
+        .take_while(|result| result.error_code == 0)
+        .count();
+    assert!((200..300).contains(&told), "{told}");
+    for refused in &response.results[told..] {
+        assert_eq!(
+            (code(refused.error_code), refused.configs.len()),
+            (ErrorCode::InvalidRequest, 0)
+        );
+        let message = refused.error_message.as_deref().unwrap();
+        assert!(message.contains("ask for fewer"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_nothing_can_have_are_not_looked_up() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let names: Vec<_> = (0..100).map(|index| format!("{index:032000}")).collect();
+    let asked: Vec<_> = names.iter().map(|name| (GROUP, name.as_str())).collect();
+    let response = client.call(4, &ask(&asked)).await;
+    // No configs were ever set for them, and none can be.
+    assert!(response.results.iter().all(|result| result.configs.len() == 17));
+    let (_, longest) = broker.metadata_reads();
+    assert!(longest < 2_000, "{longest}");
 }

@@ -8,6 +8,7 @@ mod batches;
 mod broker;
 mod client;
 mod compatibility_page;
+mod counted;
 mod requests;
 
 mod acknowledgement;

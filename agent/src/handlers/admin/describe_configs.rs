@@ -17,7 +17,7 @@ use esker_metadata::store::KeyRange;
 use super::config_values::{
     OwnBroker, SetConfigs, Source, TopicDefaults, Wanted, describe_all_brokers, describe_broker, describe_plain,
 };
-use super::stored;
+use super::stored::{self, NAME_BYTES_MAX};
 use crate::agent::Agent;
 use crate::handlers::create_topics::{Refused, check_name};
 use crate::settings::kafka_configs::{CLIENT_METRICS, GROUP};
@@ -26,6 +26,8 @@ use crate::settings::kafka_configs::{CLIENT_METRICS, GROUP};
 const RESOURCES_MAX: usize = 5_000;
 /// With documentation an answer is larger.
 const DOCUMENTED_MAX: usize = 1_000;
+/// Bytes of configs in one answer; resources after those that fill it are refused.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
 
 /// What configs belong to, as requests number it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,12 +78,14 @@ impl ResourceType {
 pub fn check_broker(agent: &Agent, name: &str) -> Result<i32, Refused> {
     let own = agent.members.identity().node();
     let refuse = |message: String| Err((ErrorCode::InvalidRequest, message));
+    let shown = name.chars().take(100).collect::<String>();
     match name.parse::<i32>() {
-        Ok(node) if node == own => Ok(node),
-        Ok(node) => refuse(format!(
-            "Unexpected broker id, expected {own} or empty string, but received {node}"
+        // One spelling for one broker: it is part of a key, and of what tells one resource from another.
+        Ok(node) if node == own && name == own.to_string() => Ok(node),
+        Ok(_) => refuse(format!(
+            "Unexpected broker id, expected {own} or empty string, but received {shown}"
         )),
-        Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
+        Err(_) => refuse(format!("Broker id must be an integer, but it is: {shown}")),
     }
 }
 
@@ -100,7 +104,13 @@ pub fn owner_of(of: ResourceType) -> Option<Owner> {
 async fn stored_for(agent: &Agent, asked: &[DescribeConfigsResource]) -> Result<Stored, Refused> {
     let key = |resource: &DescribeConfigsResource| {
         let owner = owner_of(ResourceType::from_code(resource.resource_type)?)?;
-        Some(config::key(owner, &resource.resource_name))
+        let name = resource.resource_name.as_str();
+        // What no resource can be called has no key, and need not be looked for.
+        let possible = match owner {
+            Owner::Broker => name.is_empty() || check_broker(agent, name).is_ok(),
+            Owner::Group | Owner::ClientMetrics => !name.is_empty() && name.len() <= NAME_BYTES_MAX,
+        };
+        possible.then(|| config::key(owner, name))
     };
     let mut keys: BTreeSet<Bytes> = asked.iter().filter_map(key).collect();
     if keys.is_empty() {
@@ -142,30 +152,96 @@ pub async fn answer(agent: &Arc<Agent>, request: DescribeConfigsRequest) -> Desc
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
+    let mut page = Page {
+        seen: BTreeSet::new(),
+        answered: 0,
+        left: ANSWER_BYTES_MAX,
+        too_many: Str::from(format!(
+            "a request may ask for the configs of at most {told_max} resources"
+        )),
+        told_max,
+    };
     let mut results = Vec::with_capacity(request.resources.len());
-    for (index, resource) in request.resources.into_iter().enumerate() {
-        let described = if index < told_max {
-            asker.describe(&resource)
-        } else {
-            let message = format!("a request may ask for the configs of at most {told_max} resources");
-            Err((ErrorCode::InvalidRequest, message))
-        };
-        let (configs, refused) = match described {
-            Ok(configs) => (configs, None),
-            Err(refused) => (Vec::new(), Some(refused)),
-        };
-        results.push(DescribeConfigsResult {
-            error_code: refused.as_ref().map_or(0, |(code, _)| code.code()),
-            error_message: refused.map(|(_, message)| Str::from(message)),
-            resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
-            configs,
-        });
+    for resource in request.resources {
+        results.push(page.tell(&asker, resource));
+        if results.len() <= told_max {
+            tokio::task::yield_now().await;
+        }
     }
     DescribeConfigsResponse {
         results,
         ..Default::default()
     }
+}
+
+/// What an answer has told already, and what still fits.
+struct Page {
+    seen: BTreeSet<(i8, Str)>,
+    /// Resources, told or refused.
+    answered: usize,
+    /// Bytes.
+    left: usize,
+    /// Resources that are told or refused one by one; those after them are refused with the same words.
+    told_max: usize,
+    too_many: Str,
+}
+
+impl Page {
+    fn tell(&mut self, asker: &Asker<'_>, resource: DescribeConfigsResource) -> DescribeConfigsResult {
+        let invalid = |message: Str| Err((ErrorCode::InvalidRequest, message));
+        self.answered += 1;
+        let described = if self.answered > self.told_max {
+            invalid(self.too_many.clone())
+        } else if !self
+            .seen
+            .insert((resource.resource_type, resource.resource_name.clone()))
+        {
+            invalid(Str::from_static("Each resource must appear at most once."))
+        } else if self.left == 0 {
+            invalid(Str::from_static(
+                "the configs of the resources before it fill the answer; ask for fewer at once",
+            ))
+        } else {
+            let described = asker.describe(&resource);
+            described.map_err(|(code, message)| (code, Str::from(message)))
+        };
+        let described = described.and_then(|configs| match self.left.checked_sub(bytes_of(&configs)) {
+            Some(left) => {
+                self.left = left;
+                Ok(configs)
+            }
+            None => {
+                self.left = 0;
+                invalid(Str::from_static(
+                    "its configs do not fit into the answer any more; ask for fewer resources at once",
+                ))
+            }
+        });
+        let (configs, refused) = match described {
+            Ok(configs) => (configs, None),
+            Err(refused) => (Vec::new(), Some(refused)),
+        };
+        DescribeConfigsResult {
+            error_code: refused.as_ref().map_or(0, |(code, _)| code.code()),
+            error_message: refused.map(|(_, message)| message),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name,
+            configs,
+        }
+    }
+}
+
+/// About as many bytes as configs have in an answer.
+fn bytes_of(configs: &[DescribeConfigsResourceResult]) -> usize {
+    /// Lengths, flags and numbers beside the texts.
+    const FIXED: usize = 12;
+    let text = |text: &Option<Str>| text.as_ref().map_or(0, |text| text.len());
+    let row = |config: &DescribeConfigsResourceResult| {
+        let synonyms = config.synonyms.iter();
+        let synonyms = synonyms.map(|synonym| FIXED + synonym.name.len() + text(&synonym.value));
+        FIXED + config.name.len() + text(&config.value) + text(&config.documentation) + synonyms.sum::<usize>()
+    };
+    configs.iter().map(row).sum()
 }
 
 struct Asker<'a> {
