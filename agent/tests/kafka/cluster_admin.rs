@@ -6,6 +6,7 @@ use esker_kafka::messages::alter_partition_reassignments_request::{
 use esker_kafka::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
 };
+use esker_kafka::messages::create_topics_request::CreateTopicsRequest;
 use esker_kafka::messages::describe_cluster_request::DescribeClusterRequest;
 use esker_kafka::messages::describe_log_dirs_request::{DescribableLogDirTopic, DescribeLogDirsRequest};
 use esker_kafka::messages::describe_producers_request::{self, DescribeProducersRequest};
@@ -22,7 +23,7 @@ use esker_kafka::{ErrorCode, Str};
 use crate::batches::{batch, sequenced};
 use crate::broker::{Broker, LEADER_EPOCH, NODE_ID};
 use crate::client::Client;
-use crate::requests::code;
+use crate::requests::{CREATE_TOPICS, code, new_topic};
 
 fn more(name: &str, count: i32, assignments: Option<&[&[i32]]>) -> CreatePartitionsTopic {
     let assignment = |brokers: &&[i32]| CreatePartitionsAssignment {
@@ -208,6 +209,81 @@ async fn topics_are_described_page_by_page() {
         shape(&response).0,
         [("c".to_owned(), ErrorCode::InvalidRequest, vec![])]
     );
+}
+
+#[tokio::test]
+async fn no_topic_is_told_twice_when_some_that_do_not_exist_fill_a_page() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let names: Vec<_> = (0..2_000).map(|index| format!("t{index:04}")).collect();
+    for some in names.chunks(500) {
+        let request = CreateTopicsRequest {
+            topics: some.iter().map(|name| new_topic(name, 1, &[])).collect(),
+            ..Default::default()
+        };
+        let response = client.call(CREATE_TOPICS, &request).await;
+        assert!(response.topics.iter().all(|topic| topic.error_code == 0));
+    }
+    let mut asked = vec!["missing"];
+    asked.extend(names.iter().map(String::as_str));
+    let (mut told, cursor) = shape(&client.call(0, &page(&asked, 2_000, None)).await);
+    assert_eq!(cursor, Some(("t1999".to_owned(), 0)));
+    let (rest, cursor) = shape(&client.call(0, &page(&asked, 2_000, Some(("t1999", 0)))).await);
+    assert_eq!(cursor, None);
+    told.extend(rest);
+    let told: Vec<_> = told.iter().map(|(name, _, _)| name.as_str()).collect();
+    assert_eq!(told, asked);
+}
+
+#[tokio::test]
+async fn topics_that_do_not_exist_cost_one_read_of_the_log_for_all_of_them() {
+    const ASKED: usize = 200;
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let names: Vec<_> = (0..ASKED).map(|index| format!("missing{index}")).collect();
+    let before = broker.metadata_reads().0;
+    let asked: Vec<_> = names.iter().map(|name| more(name, 2, None)).collect();
+    let grown = grow(&mut client, &asked, false).await;
+    let elect = ElectLeadersRequest {
+        election_type: 0,
+        topic_partitions: Some(
+            names
+                .iter()
+                .map(|name| TopicPartitions {
+                    topic: Str::from(name.as_str()),
+                    partitions: vec![0],
+                })
+                .collect(),
+        ),
+        timeout_ms: 1_000,
+    };
+    let elected = client.call(2, &elect).await.replica_election_results;
+    let producers = DescribeProducersRequest {
+        topics: names
+            .iter()
+            .map(|name| describe_producers_request::TopicRequest {
+                name: Str::from(name.as_str()),
+                partition_indexes: vec![0],
+            })
+            .collect(),
+    };
+    let producers = client.call(0, &producers).await.topics;
+    let unknown = ErrorCode::UnknownTopicOrPartition;
+    assert_eq!((grown.len(), elected.len(), producers.len()), (ASKED, ASKED, ASKED));
+    assert!(grown.iter().all(|(_, code)| *code == unknown));
+    assert!(
+        elected
+            .iter()
+            .all(|topic| code(topic.partition_result[0].error_code) == unknown)
+    );
+    assert!(
+        producers
+            .iter()
+            .all(|topic| code(topic.partitions[0].error_code) == unknown)
+    );
+    // One for each request; the node itself reads now and then, too.
+    let reads = broker.metadata_reads().0 - before;
+    assert!(reads < 50, "{reads}");
 }
 
 #[tokio::test]

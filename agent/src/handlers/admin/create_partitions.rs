@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use esker_kafka::messages::create_partitions_request::{CreatePartitionsRequest, CreatePartitionsTopic};
 use esker_kafka::messages::create_partitions_response::{CreatePartitionsResponse, CreatePartitionsTopicResult};
-use esker_kafka::{ErrorCode, Str, TopicRef};
+use esker_kafka::{ErrorCode, Str};
 use esker_model::EntryVerdict;
 use esker_model::entry::{Entry, PartitionsGrow};
 use esker_model::verdict::GrowVerdict;
 
+use super::lookup::Lookup;
 use crate::agent::{Absent, Agent};
 use crate::handlers::create_topics::Refused;
 use crate::handlers::propose_code;
@@ -26,10 +27,11 @@ pub async fn answer(agent: &Arc<Agent>, request: CreatePartitionsRequest) -> Cre
     for topic in &request.topics {
         *times.entry(topic.name.clone()).or_default() += 1;
     }
+    let mut lookup = Lookup::new(agent);
     let mut results = Vec::with_capacity(times.len());
     for topic in request.topics {
         let grown = match times.get(&topic.name) {
-            Some(1) => grow(agent, &topic, request.validate_only).await,
+            Some(1) => grow(agent, &mut lookup, &topic, request.validate_only).await,
             Some(0) | None => continue,
             Some(_) => {
                 times.insert(topic.name.clone(), 0);
@@ -52,13 +54,17 @@ pub async fn answer(agent: &Arc<Agent>, request: CreatePartitionsRequest) -> Cre
     }
 }
 
-async fn grow(agent: &Arc<Agent>, asked: &CreatePartitionsTopic, validate_only: bool) -> Result<(), Refused> {
-    let named = TopicRef::Name(asked.name.clone());
+async fn grow(
+    agent: &Arc<Agent>,
+    lookup: &mut Lookup<'_>,
+    asked: &CreatePartitionsTopic,
+    validate_only: bool,
+) -> Result<(), Refused> {
     let absent = |absent: Absent| {
         let code = absent.code(ErrorCode::UnknownTopicOrPartition, ErrorCode::RequestTimedOut);
         (code, format!("there is no topic {}", asked.name))
     };
-    let topic = agent.topic(&named).await.map_err(absent)?;
+    let topic = lookup.topic(&asked.name).await.map_err(absent)?;
     let wanted = u32::try_from(asked.count).unwrap_or(0);
     check(asked, topic.partitions, wanted)?;
     if validate_only {

@@ -9,9 +9,10 @@ use esker_kafka::messages::describe_producers_request::DescribeProducersRequest;
 use esker_kafka::messages::describe_producers_response::{
     DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
 };
-use esker_kafka::{ErrorCode, Str, TopicRef};
+use esker_kafka::{ErrorCode, Str};
 use esker_model::fold::ProducerView;
 
+use super::lookup::Lookup;
 use crate::agent::Agent;
 use crate::handlers::partition_of;
 
@@ -20,17 +21,22 @@ const PARTITIONS_MAX: usize = 50;
 
 /// Answers; every partition of the request is in the answer.
 pub async fn answer(agent: &Arc<Agent>, request: DescribeProducersRequest) -> DescribeProducersResponse {
-    let behind = agent.barrier().await.is_err();
+    let mut lookup = Lookup::new(agent);
+    let behind = lookup.is_behind().await;
     let mut told = BTreeSet::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for asked in request.topics {
-        let topic = agent.topic(&TopicRef::Name(asked.name.clone())).await;
+        let topic = lookup.topic(&asked.name).await;
         let mut partitions = Vec::with_capacity(asked.partition_indexes.len());
         for index in asked.partition_indexes {
             let producers = match partition_of(&topic, index) {
                 Err(code) => Err((code, "no such topic or partition".to_owned())),
                 Ok(_) if behind => Err((ErrorCode::NotLeaderOrFollower, "the log cannot be read".to_owned())),
-                Ok(at) if told.len() < PARTITIONS_MAX && told.insert(at) => Ok(agent.replica.fold().producers(at)),
+                Ok(at) if told.len() < PARTITIONS_MAX && told.insert(at) => {
+                    // The log is followed, and others are served, between one walk and the next.
+                    tokio::task::yield_now().await;
+                    Ok(agent.replica.fold().producers(at))
+                }
                 Ok(_) => {
                     let message = format!("a request may ask for {PARTITIONS_MAX} partitions, each once");
                     Err((ErrorCode::InvalidRequest, message))

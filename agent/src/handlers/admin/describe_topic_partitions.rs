@@ -60,16 +60,16 @@ pub async fn answer(
             Some(cursor) if cursor.topic_name == name => cursor.partition_index,
             _ => 0,
         };
-        let resume = match page.add(&name, start, behind) {
-            _ if page.topics.len() > PARTITIONS_MAX => Some(0),
-            resume => resume,
+        // Topics that are told without a partition count as well: a request may name any number that do not exist.
+        let resume = if page.topics.len() >= PARTITIONS_MAX {
+            Some(start)
+        } else {
+            page.add(&name, start, behind)
         };
         if let Some(partition_index) = resume {
-            if page
-                .topics
-                .last()
-                .is_some_and(|topic| topic.partitions.is_empty() && topic.error_code == 0)
-            {
+            if page.topics.last().is_some_and(|topic| {
+                topic.partitions.is_empty() && topic.error_code == 0 && topic.name.as_ref() == Some(&name)
+            }) {
                 page.topics.pop();
             }
             next_cursor = Some(Cursor {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use esker_kafka::messages::elect_leaders_request::ElectLeadersRequest;
 use esker_kafka::messages::elect_leaders_response::{ElectLeadersResponse, PartitionResult, ReplicaElectionResult};
-use esker_kafka::{ErrorCode, Str, TopicRef};
+use esker_kafka::{ErrorCode, Str};
 
+use super::lookup::Lookup;
 use crate::agent::Agent;
 use crate::handlers::partition_of;
 
@@ -22,9 +23,10 @@ pub async fn answer(agent: &Arc<Agent>, request: ElectLeadersRequest) -> ElectLe
             ..Default::default()
         };
     }
+    let mut lookup = Lookup::new(agent);
     let mut results = Vec::new();
     for asked in request.topic_partitions.into_iter().flatten() {
-        let topic = agent.topic(&TopicRef::Name(asked.topic.clone())).await;
+        let topic = lookup.topic(&asked.topic).await;
         let partition = |index: i32| {
             let code = partition_of(&topic, index)
                 .err()

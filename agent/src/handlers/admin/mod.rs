@@ -16,6 +16,7 @@ pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
+mod lookup;
 pub mod reassignments;
 pub mod scram_credentials;
 mod stored;
