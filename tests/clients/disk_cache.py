@@ -61,7 +61,7 @@ def blocks_outlive_memory_and_process(context):
         after = counts(broker)
         check(after["hit"] > after["get"], f"after a restart most comes from the disk: {after}")
     broker.stop()
-    for file in (cache / "blocks").iterdir():
+    for file in cache.glob("blocks-*/*"):
         with open(file, "r+b") as opened:
             for at in range(4_096, min(file.stat().st_size, 64 << 20), 8_192):
                 opened.seek(at)

@@ -11,6 +11,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use foyer::{
@@ -18,12 +19,17 @@ use foyer::{
     PsyncIoEngineConfig, RecoverMode,
 };
 use metrics::counter;
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::store::{ObjectKey, StoreError};
 
-/// The disk is written and freed in areas of this size; an entry fits into one.
-const AREA_BYTES: usize = 16 << 20;
+/// The disk is written and freed in areas, each a file that stays open; an entry fits into one. At least so long,
+const AREA_BYTES_MIN: usize = 16 << 20;
+/// and so many, or a few more.
+const AREAS: usize = 64;
+/// A disk that takes longer to read from is as good as none.
+const READ_MAX: Duration = Duration::from_secs(1);
 /// What is between memory and disk.
 const MEMORY_BYTES: usize = 8 << 20;
 
@@ -45,7 +51,7 @@ pub enum DiskCacheError {
         path: PathBuf,
     },
     /// Smaller than the least that works.
-    #[error("a disk cache needs at least {} MiB", (4 * AREA_BYTES) >> 20)]
+    #[error("a disk cache needs at least {} MiB", (4 * AREA_BYTES_MIN) >> 20)]
     TooSmall,
     /// The cache itself.
     #[error("disk cache: {0}")]
@@ -67,11 +73,20 @@ impl DiskCache {
     /// See [`DiskCacheError`].
     pub async fn open(path: &Path, bytes_max: u64) -> Result<Self, DiskCacheError> {
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        if bytes_max < 4 * AREA_BYTES {
+        if bytes_max < 4 * AREA_BYTES_MIN {
             return Err(DiskCacheError::TooSmall);
         }
+        let failed = |source| DiskCacheError::Directory {
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(path).map_err(failed)?;
         let lock = lock(path)?;
-        let device = FsDeviceBuilder::new(path.join("blocks"))
+        // Another size has other areas: it is another cache, and the old one goes.
+        let blocks = format!("blocks-{bytes_max}");
+        remove_others(path, &blocks).map_err(failed)?;
+        let area_bytes = (bytes_max / AREAS).next_power_of_two().max(AREA_BYTES_MIN);
+        let device = FsDeviceBuilder::new(path.join(blocks))
             .with_capacity(bytes_max)
             .build()?;
         let kept = HybridCacheBuilder::new()
@@ -82,7 +97,7 @@ impl DiskCache {
             .with_weighter(|_: &u128, bytes: &Bytes| bytes.len())
             .storage()
             .with_io_engine_config(PsyncIoEngineConfig::new())
-            .with_engine_config(BlockEngineConfig::new(device).with_block_size(AREA_BYTES))
+            .with_engine_config(BlockEngineConfig::new(device).with_block_size(area_bytes))
             .with_recover_mode(RecoverMode::Quiet)
             .build()
             .await?;
@@ -97,17 +112,16 @@ impl DiskCache {
         fetch: impl Future<Output = Result<Bytes, StoreError>>,
     ) -> Result<Bytes, StoreError> {
         let name = name(key, range);
-        match self.kept.get(&name).await {
-            Ok(Some(entry)) => {
+        match timeout(READ_MAX, self.kept.get(&name)).await {
+            Ok(Ok(Some(entry))) => {
                 count("hit");
                 return Ok(entry.value().clone());
             }
-            Ok(None) => count("miss"),
-            Err(cause) => {
-                debug!(%key, %cause, "not read from the disk cache");
-                count("miss");
-            }
+            Ok(Ok(None)) => {}
+            Ok(Err(cause)) => debug!(%key, %cause, "not read from the disk cache"),
+            Err(cause) => debug!(%key, %cause, "the disk cache does not answer"),
         }
+        count("miss");
         let read = fetch.await?;
         // A copy: the cache must not keep a larger buffer alive that this is a part of.
         self.kept.insert(name, Bytes::copy_from_slice(&read));
@@ -126,12 +140,23 @@ impl DiskCache {
     }
 }
 
+/// Removes the areas of caches of other sizes.
+fn remove_others(path: &Path, blocks: &str) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if name.starts_with("blocks-") && name != blocks {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn lock(path: &Path) -> Result<File, DiskCacheError> {
     let failed = |source| DiskCacheError::Directory {
         path: path.to_owned(),
         source,
     };
-    std::fs::create_dir_all(path).map_err(failed)?;
     let file = File::create(path.join("lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -293,6 +293,18 @@ async fn a_disk_cache_has_one_user_and_a_least_size() {
     assert!(matches!(second, Err(DiskCacheError::InUse { .. })), "{second:?}");
     drop(held);
     disk(directory.path()).await;
+    let larger = DiskCache::open(directory.path(), 8 << 30).await.unwrap();
+    let mut left: Vec<_> = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["blocks-8589934592", "lock"], "a cache of another size goes");
+    let files = fs::read_dir(directory.path().join("blocks-8589934592"))
+        .unwrap()
+        .count();
+    assert_eq!(files, 64, "each is an open file");
+    drop(larger);
     let small = DiskCache::open(directory.path(), 1 << 20).await;
     assert!(matches!(small, Err(DiskCacheError::TooSmall)), "{small:?}");
 }
@@ -310,7 +322,7 @@ async fn a_disk_cache_whose_files_are_damaged_asks_the_store() {
         .unwrap();
     first.disk.as_ref().unwrap().settle().await;
     drop(first);
-    for file in fs::read_dir(directory.path().join("blocks")).unwrap() {
+    for file in fs::read_dir(directory.path().join("blocks-67108864")).unwrap() {
         let path = file.unwrap().path();
         let mut bytes = fs::read(&path).unwrap();
         for byte in bytes.iter_mut().skip(4096).step_by(64) {
