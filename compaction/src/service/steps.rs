@@ -208,6 +208,7 @@ impl Compaction {
     }
 
     async fn truncate(&mut self) -> Result<bool, StepError> {
+        self.truncation.observe().await?;
         let superfluous = self.root.as_ref().is_some_and(|root| self.truncation.has_records(root));
         if !self.truncated && !superfluous {
             self.truncated = true;

@@ -32,6 +32,8 @@ const HISTORY_KEPT: Duration = Duration::from_secs(5 * 60);
 const HISTORY_BYTES_MAX: u64 = 64 << 20;
 /// Removed bytes after which there is another sample.
 const SAMPLE_BYTES: u64 = 4 << 20;
+/// How often the store is asked how far it is.
+const OBSERVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Samples of the revision, so that the one of five minutes ago is known.
 const SAMPLES_MAX: usize = 600;
 
@@ -189,6 +191,9 @@ pub struct Truncation {
     samples: VecDeque<Sample>,
     /// Bytes of records that were removed so far.
     removed_bytes: u64,
+    /// When the store was last asked how far it is, and what it said.
+    observed_at: Option<Instant>,
+    observed: Revision,
 }
 
 /// Where the store was when some records had been removed.
@@ -208,12 +213,36 @@ impl Truncation {
             kept,
             samples: VecDeque::new(),
             removed_bytes: 0,
+            observed_at: None,
+            observed: Revision(0),
         }
     }
 
     /// Forgets past revisions: the process does not lead any more.
     pub fn forget(&mut self) {
         self.samples.clear();
+    }
+
+    /// Remembers now and then how far the store is, so that what others than the log write (generations of groups, settings) becomes
+    /// history that may go too, also while nothing is truncated.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn observe(&mut self) -> Result<(), MetadataError> {
+        let now = Instant::now();
+        if self
+            .observed_at
+            .is_some_and(|at| now.duration_since(at) < OBSERVE_INTERVAL)
+        {
+            return Ok(());
+        }
+        self.observed_at = Some(now);
+        let revision = self.log.cluster().store.snapshot(Vec::new()).await?.revision;
+        if self.samples.back().is_none_or(|last| last.revision < revision) && self.observed < revision {
+            self.observed = revision;
+            self.sample(revision);
+        }
+        Ok(())
     }
 
     /// Whether there are records at or below a root, as far as this process has followed.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use esker_metadata::keys::incarnation::{self, Incarnation};
 use esker_metadata::keys::record;
 use esker_metadata::log::{HistoryKept, PublishedRoot, RootOutcome, Truncated, Truncation, publish_root, read_root};
 use esker_metadata::simulated::{Chance, Faults};
-use esker_metadata::store::{KeyRange, MetadataStore, Op, Revision, Txn};
+use esker_metadata::store::{KeyRange, MetadataError, MetadataStore, Op, Revision, Txn};
 use esker_segment::id::{IncarnationNumber, LogIndex};
 
 use crate::{Following, World, commit, run};
@@ -269,5 +270,33 @@ async fn history_is_bounded_in_bytes_whatever_the_time() {
             .into_iter()
             .chain([true; 2])
             .collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_goes_although_nothing_is_truncated() {
+    let world = World::calm().await;
+    let following = world.follow();
+    let mut truncation = Truncation::new(following.log.clone(), HistoryKept::default());
+    let put = |nth: u32| Txn {
+        then: vec![Op::put("group/1".into(), Bytes::from(nth.to_string()))],
+        ..Txn::default()
+    };
+    let first = world.store.txn(put(0)).await.unwrap().revision;
+    for minute in 1..=7 {
+        truncation.observe().await.unwrap();
+        assert_eq!(truncation.is_compaction_due(), minute > 5, "after {minute} minutes");
+        truncation.compact().await.unwrap();
+        world.store.txn(put(minute)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    let watched = world.store.watch("group/".into(), first).await;
+    assert!(
+        matches!(watched, Err(MetadataError::Compacted { .. })),
+        "the first write is history no more"
+    );
+    assert_eq!(
+        world.store.peek(&[KeyRange::Key("group/1".into())]).ranges[0][0].value,
+        "7"
     );
 }
