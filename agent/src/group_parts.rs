@@ -6,6 +6,7 @@
 //! Invariants: GRP-1 (offsets of one group enter the log in the order of the calls), GRP-2, LOG-6.
 
 mod book;
+mod line;
 pub mod registry;
 mod stored;
 pub mod take_over;

@@ -1,13 +1,13 @@
 //! Where generations of groups are kept: beside the log, in the metadata store, a few keys for each group.
 //!
-//! Owns: the line of changes of each shard, one transaction of a shard at a time, what its answer means.
-//! Does not own: what is written (`book`), reading it back (`take_over`), who holds a shard (`shards`).
+//! Owns: one transaction of a shard at a time, what its answer means.
+//! Does not own: what waits (`line`), what is written (`book`), reading it back (`take_over`), who holds a shard (`shards`).
 //!
 //! Invariants: GRP-1, GRP-2. A change is durable before its future says so. Every transaction compares the claim under which the change
 //! was accepted and what the transaction before it wrote; so a coordinator that lost its shard writes nothing, and one whose
 //! outcome is unknown is sent again until it is known, and takes effect once.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,32 +21,21 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::book::{Book, Change, Judged, Plan, Step};
+use super::line::{Batch, Line, Replies};
 use crate::groups::error::GroupError;
 use crate::groups::group::StoredGroup;
 use crate::groups::ids::GroupId;
 use crate::groups::seams::GroupStore;
 
-/// Changes of one shard that may wait.
-const WAITING_MAX: usize = 16_384;
-/// Changes that are planned at once.
-const BATCH_MAX: usize = 256;
 /// A transaction that certainly fails is tried again for so long.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-type Reply = oneshot::Sender<Result<(), GroupError>>;
-
-struct Waiting {
-    group: GroupId,
-    change: Change,
-    reply: Reply,
-}
 
 /// A shard under one claim.
 struct Open {
     /// `None` while the worker has it.
     book: Option<Book>,
     claim: Revision,
-    waiting: VecDeque<Waiting>,
+    waiting: Line,
 }
 
 /// Generations of groups over the metadata store.
@@ -87,7 +76,7 @@ impl Registry {
         let open = Open {
             book: Some(book),
             claim,
-            waiting: VecDeque::new(),
+            waiting: Line::default(),
         };
         let mut shards = self.lock();
         // Whoever waits under another claim hears that it is over.
@@ -119,14 +108,9 @@ impl Registry {
         let Some(open) = shards.get_mut(&shard) else {
             return std::future::ready(Err(GroupError::NotCoordinator)).boxed();
         };
-        if open.waiting.len() >= WAITING_MAX {
-            return std::future::ready(Err(GroupError::Unavailable)).boxed();
+        if let Err(full) = open.waiting.push(group, change, reply) {
+            return std::future::ready(Err(full)).boxed();
         }
-        open.waiting.push_back(Waiting {
-            group: group.clone(),
-            change,
-            reply,
-        });
         self.begin(&mut shards, shard);
         drop(shards);
         // A shard that is closed drops those who wait.
@@ -144,11 +128,7 @@ impl Registry {
     async fn work(self: Arc<Self>, book: Book) {
         let mut next = self.next_batch(book, true);
         while let Some((mut book, batch)) = next {
-            let (mut changes, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-            for one in batch {
-                changes.push((one.group, one.change));
-                replies.push(Some(one.reply));
-            }
+            let Batch { changes, mut replies } = batch;
             let plan = book.plan(changes);
             let steps = u64::try_from(plan.steps.len()).unwrap_or(u64::MAX);
             metrics::counter!("esker_group_writes_total").increment(steps);
@@ -162,17 +142,11 @@ impl Registry {
 
     /// The next changes, at most one of each group. `None` ends the work: there is nothing to do, not even to sweep, and the
     /// book is put back; or the shard was closed.
-    fn next_batch(&self, book: Book, sweep: bool) -> Option<(Book, Vec<Waiting>)> {
+    fn next_batch(&self, book: Book, sweep: bool) -> Option<(Book, Batch)> {
         let mut shards = self.lock();
         let open = shards.get_mut(&book.shard).filter(|open| open.claim == book.claim)?;
-        let (mut groups, mut batch) = (BTreeSet::new(), Vec::new());
-        while batch.len() < BATCH_MAX
-            && let Some(next) = open.waiting.front()
-            && groups.insert(next.group.clone())
-        {
-            batch.extend(open.waiting.pop_front());
-        }
-        if batch.is_empty() && (book.unnamed.is_empty() || !sweep) {
+        let batch = open.waiting.take();
+        if batch.changes.is_empty() && (book.unnamed.is_empty() || !sweep) {
             open.book = Some(book);
             return None;
         }
@@ -180,38 +154,31 @@ impl Registry {
     }
 
     /// Sends the steps of a plan, one after the other.
-    async fn carry_out(&self, book: &mut Book, plan: Plan, replies: &mut [Option<Reply>]) -> Carried {
-        let changes = replies.len();
-        let mut answer = |change: usize, result: Result<(), GroupError>| {
-            if let Some(reply) = replies.get_mut(change).and_then(Option::take) {
-                // Whoever asked may have gone.
-                let _gone = reply.send(result);
-            }
-        };
+    async fn carry_out(&self, book: &mut Book, plan: Plan, replies: &mut Replies) -> Carried {
         for change in plan.done {
-            answer(change, Ok(()));
+            replies.answer(change, &Ok(()));
         }
         for change in plan.too_large {
             let max = esker_metadata::store::TXN_BYTES_MAX;
             let limit = "bytes of a member";
-            answer(change, Err(GroupError::RequestTooLarge { limit, max }));
+            replies.answer(change, &Err(GroupError::RequestTooLarge { limit, max }));
         }
         for step in plan.steps {
             match self.send(book.shard, book.claim, &step).await {
                 Sent::Done => {
                     for change in book.done(step) {
-                        answer(change, Ok(()));
+                        replies.answer(change, &Ok(()));
                     }
                 }
                 Sent::Fenced => {
                     // Before anybody hears of it: from then on nobody is answered as if nothing had happened.
                     self.give_up(book);
-                    (0..changes).for_each(|change| answer(change, Err(GroupError::NotCoordinator)));
+                    replies.refuse(&GroupError::NotCoordinator);
                     return Carried::Fenced;
                 }
                 Sent::Failed(error) => {
                     warn!(shard = book.shard, %error, "generations of groups not stored");
-                    (0..changes).for_each(|change| answer(change, Err(GroupError::Unavailable)));
+                    replies.refuse(&GroupError::Unavailable);
                     return Carried::Partly;
                 }
             }

@@ -358,3 +358,90 @@ async fn member_too_large_for_a_transaction_is_refused_alone() {
         .await
         .unwrap();
 }
+
+/// Groups of one shard.
+fn neighbours(count: usize) -> Vec<GroupId> {
+    let names = (0..).map(|n| format!("g{n}"));
+    let names = names.filter(|name| shard_of(name) == shard());
+    names.take(count).map(GroupId::from).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn generations_that_wait_become_one_and_hold_nobody_back() {
+    let store = quiet();
+    let (registry, _) = take_over(&store, 1).await;
+    let before = store.peek(&[]).revision.0;
+    let others = neighbours(100);
+    let mut waiting = Vec::new();
+    for number in 1..1_000 {
+        waiting.push(registry.store(&id(), generation(number, vec![member("a", "0")])));
+        if let Some(other) = usize::try_from(number / 10).ok().and_then(|n| others.get(n)) {
+            waiting.push(registry.store(other, generation(1, vec![])));
+        }
+    }
+    for outcome in waiting {
+        assert_eq!(outcome.await, Ok(()));
+    }
+    let writes = store.peek(&[]).revision.0 - before;
+    assert!(writes <= 2, "{writes} transactions");
+    let (_, found) = take_over(&store, 2).await;
+    assert!(found.contains(&(id(), generation(999, vec![member("a", "0")]))));
+    assert_eq!(found.len(), 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn generation_after_a_removal_does_not_overtake_it() {
+    let store = quiet();
+    let (registry, _) = take_over(&store, 1).await;
+    store.set_faults(Faults::calm());
+    let before = store.peek(&[]).revision.0;
+    let other = neighbours(1).remove(0);
+    let waiting = [
+        registry.store(&id(), generation(1, vec![member("a", "0")])),
+        registry.remove(&id()),
+        registry.store(&id(), generation(1, vec![member("b", "0")])),
+        registry.remove(&id()),
+        registry.store(&other, generation(1, vec![])),
+    ];
+    let [first, gone, second, last, neighbour] = waiting;
+    assert_eq!((first.await, neighbour.await), (Ok(()), Ok(())));
+    assert_eq!(store.peek(&[]).revision.0 - before, 1, "the other group did not wait");
+    assert_eq!((gone.await, second.await, last.await), (Ok(()), Ok(()), Ok(())));
+    store.set_faults(Faults::default());
+    let (_, found) = take_over(&store, 2).await;
+    assert_eq!(found, [(other, generation(1, vec![]))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_wait_are_bounded() {
+    let store = quiet();
+    let (registry, _) = take_over(&store, 1).await;
+    let mut large = member("a", "");
+    large.assignment = Bytes::from(vec![0; 512 << 10]);
+    let stored = generation(1, vec![large]);
+    let groups = neighbours(100);
+    let waiting: Vec<_> = groups
+        .iter()
+        .map(|group| registry.store(group, stored.clone()))
+        .collect();
+    let (mut kept, mut refused) = (0, 0);
+    for outcome in waiting {
+        match outcome.await {
+            Ok(()) => kept += 1,
+            Err(GroupError::Unavailable) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((kept, refused), (31, 69));
+    // What takes the place of another counts once, and one alone is never too much.
+    let again: Vec<_> = (0..100).map(|_| registry.store(&id(), stored.clone())).collect();
+    for outcome in again {
+        assert_eq!(outcome.await, Ok(()));
+    }
+    let names = (0..40).map(|n| member(&format!("m{n}"), ""));
+    let mut members: Vec<StoredMember> = names.collect();
+    for member in &mut members {
+        member.assignment = Bytes::from(vec![0; 512 << 10]);
+    }
+    assert_eq!(registry.store(&id(), generation(2, members)).await, Ok(()));
+}

@@ -41,7 +41,8 @@ impl Group {
             .map(|(_, m)| m.session_ends);
         let phase = match self.phase {
             Phase::Empty { .. } => self.forgettable_at(),
-            Phase::Preparing(JoinPhase::Initial { ends, .. } | JoinPhase::Rejoin { ends }) => Some(ends),
+            Phase::Preparing(JoinPhase::Initial { ends, .. }) => Some(ends),
+            Phase::Preparing(JoinPhase::Rejoin { ends }) => Some(ends).filter(|_| self.announcing.is_none()),
             Phase::Completing { sync_ends, .. } => Some(sync_ends).filter(|_| self.roster.unsynced() > 0),
             Phase::Stable { sync_ends } => sync_ends,
             Phase::Dead => None,
@@ -87,7 +88,10 @@ impl Group {
                     self.complete_join(now, fx);
                 }
             }
-            Phase::Preparing(JoinPhase::Rejoin { ends }) if ends <= now => self.complete_join(now, fx),
+            // One generation is stored at a time.
+            Phase::Preparing(JoinPhase::Rejoin { ends }) if ends <= now && self.announcing.is_none() => {
+                self.complete_join(now, fx);
+            }
             Phase::Completing { sync_ends, .. }
             | Phase::Stable {
                 sync_ends: Some(sync_ends),
@@ -215,9 +219,19 @@ impl Group {
                 self.begin_completing(now);
                 self.answer_joins(now, fx);
             }
-            Ok(()) => self.try_complete_join(now, fx),
+            Ok(()) => {
+                self.try_complete_join(now, fx);
+                // Its deadline did not count while the generation was being stored.
+                if let Phase::Preparing(JoinPhase::Rejoin { ends }) = self.phase {
+                    self.wake_by(ends);
+                }
+            }
             Err(reason) => {
                 self.refuse_joins(now, &reason, fx);
+                if matches!(self.phase, Phase::Preparing(JoinPhase::Rejoin { .. })) {
+                    // Those who were refused are given the time to come back.
+                    self.begin_rejoin(now, self.roster.rebalance_timeout());
+                }
                 self.rebalance_or_complete(now, fx);
             }
         }

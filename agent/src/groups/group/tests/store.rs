@@ -260,3 +260,25 @@ fn members_that_do_not_sync_after_a_take_over_are_left_behind() {
     assert_eq!(stage.members(), ["a"]);
     assert_eq!(stage.state(), State::PreparingRebalance);
 }
+
+#[test]
+fn rebalance_whose_time_is_over_waits_for_the_generation_that_is_being_stored() {
+    let (mut stage, [a, _]) = unannounced();
+    // Only static members and those who wait are there, so nobody's session ends.
+    let late = stage.join(who("c").instance("k"));
+    stage.group.roster.edit(&id("b"), |member| member.awaiting_join = None);
+    stage
+        .group
+        .roster
+        .edit(&id("b"), |member| member.session_ends = seconds(10_000));
+    stage.advance(REBALANCE * 2);
+    assert_eq!(stage.stores.len(), 1, "one at a time");
+    assert_eq!(stage.state(), State::PreparingRebalance);
+    confirm(&mut stage, 0, Ok(()));
+    assert_eq!(stage.stores.len(), 2, "then it goes on without those who did not come");
+    assert_eq!(stage.members(), ["a", "c"]);
+    confirm(&mut stage, 1, Ok(()));
+    for to in [a, late] {
+        assert_eq!(stage.joined(to).unwrap().unwrap().generation, Generation(2));
+    }
+}
