@@ -3,7 +3,7 @@
 //! Owns: the peer listener, which says back what it hears while this agent can work, and keeps silent while it cannot; one
 //! connection to each other agent, over which that is tried.
 //! Does not own: what follows from it (`membership`): an agent that does not answer leads nothing, for those who noticed. Its
-//! session, and with it its groups, lives until its lease ends.
+//! session, and with it its groups, lives until its lease ends, or until it gives its groups up itself (`shards`).
 //!
 //! A killed process closes its connections at once, so its partitions have other leaders within milliseconds instead of a TTL.
 //!

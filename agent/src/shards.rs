@@ -7,7 +7,8 @@
 //!
 //! Invariants: GRP-1, GRP-2. A shard is held only while this process believes in its session; what is written for it compares the
 //! create revision of its key, so a belief that is wrong changes nothing. Nobody is served before its groups were read at a
-//! revision at which the claim stood.
+//! revision at which the claim stood. An agent that stands aside holds no shard for long, and claims none: its session may live,
+//! and then nobody else can take its groups from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,12 @@ const BALANCE_AFTER: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(250);
 /// Shards claimed in one transaction: with their compares they stay below the store's limit.
 const CLAIMS_MAX: usize = 100;
+/// An agent that stands aside gives up its shards after so long. By then others that cannot work either have stopped answering,
+/// so that groups do not wander while nobody can work; and the others have noticed that this one does not answer, so that they
+/// do not leave the shards to it.
+const ASIDE_PATIENCE: Duration = Duration::from_millis(2_500);
+/// What an agent that stands aside still holds so much later is given up again.
+const ASIDE_AGAIN: Duration = Duration::from_secs(1);
 /// Shards whose groups are read at the same time.
 const READS_MAX: usize = 8;
 
@@ -81,6 +88,8 @@ struct Seen {
     coordinators: Vec<SessionId>,
     since: Instant,
     unowned_since: Option<Instant>,
+    /// While this agent stands aside: when it gives up what it holds.
+    gives_up_at: Option<Instant>,
 }
 
 impl Shards {
@@ -136,9 +145,12 @@ impl Shards {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who coordinates a group or transactional id; `None` when nobody does yet, which makes somebody claim it.
+    /// Who coordinates a group or transactional id; `None` when nobody does yet, which makes somebody claim it. Who does not answer
+    /// its peers is not named, unless nobody does anything: then it may still coordinate for those who ask it.
     #[must_use]
     pub fn coordinator(&self, key: &str) -> Option<Member> {
+        let view = self.members.view();
+        let nobody_works = !view.works && !view.stands_aside;
         let found = self.members.owner(shard_of(key)).and_then(|(session, _)| {
             let own = self.session.borrow().as_ref().is_some_and(|live| live.id == session);
             if own {
@@ -146,7 +158,7 @@ impl Shards {
             }
             self.members
                 .of_session(session)
-                .filter(|_| !self.members.is_silent(session))
+                .filter(|_| nobody_works || !self.members.is_silent(session))
         });
         if found.is_none() {
             self.wanted.notify_one();
@@ -167,6 +179,7 @@ impl Shards {
             coordinators: Vec::new(),
             since: Instant::now(),
             unowned_since: None,
+            gives_up_at: None,
         };
         let mut reads = JoinSet::new();
         loop {
@@ -224,8 +237,12 @@ impl Shards {
         let Some(live) = live.filter(|_| !self.members.identity().is_draining()) else {
             return;
         };
-        let (owners, coordinators) = (self.members.owners(), self.members.coordinators());
         let now = Instant::now();
+        if self.members.view().stands_aside {
+            return self.stand_aside(seen, now).await;
+        }
+        seen.gives_up_at = None;
+        let (owners, coordinators) = (self.members.owners(), self.members.coordinators());
         if coordinators != seen.coordinators {
             seen.coordinators.clone_from(&coordinators);
             seen.since = now;
@@ -257,11 +274,28 @@ impl Shards {
         }
     }
 
+    /// This agent can do nothing for its groups, and does not answer those who can: they take over. What may have been given up
+    /// already is given up again: a claim that somebody else has made since has another revision.
+    async fn stand_aside(&self, seen: &mut Seen, now: Instant) {
+        // When it works again, that counts as a change of members.
+        seen.coordinators.clear();
+        seen.unowned_since = None;
+        if *seen.gives_up_at.get_or_insert(now + ASIDE_PATIENCE) > now {
+            return;
+        }
+        seen.gives_up_at = Some(now + ASIDE_AGAIN);
+        let shards = self.all_held().len();
+        if shards > 0 {
+            info!(shards, "coordinator shards are given up: this agent cannot work");
+            if let Err(error) = self.release_all().await {
+                warn!(%error, "coordinator shards not given up");
+            }
+        }
+    }
+
     /// Groups whose shard was lost, or lost and claimed again, are given up: their members find the next coordinator.
     fn give_up_lost(&self, groups: &Arc<Coordinator>) {
-        let held: BTreeMap<u16, Revision> = (0..SHARDS)
-            .filter_map(|shard| Some((shard, self.revision_held(shard)?)))
-            .collect();
+        let held: BTreeMap<u16, Revision> = self.all_held().into_iter().collect();
         let stays = |shard: u16, served: &Served| {
             let stored = !served.known || self.registry.is_open(shard, served.revision);
             held.get(&shard) == Some(&served.revision) && stored
@@ -359,14 +393,18 @@ impl Shards {
         }
     }
 
-    /// Gives up everything: this agent goes away.
+    fn all_held(&self) -> Vec<(u16, Revision)> {
+        (0..SHARDS)
+            .filter_map(|shard| Some((shard, self.revision_held(shard)?)))
+            .collect()
+    }
+
+    /// Gives up everything: this agent goes away, or can do nothing.
     ///
     /// # Errors
-    /// The store. Then the shards go with the session.
+    /// The store. Then the shards go with the session, unless they are given up again.
     pub async fn release_all(&self) -> Result<(), MetadataError> {
-        let held: Vec<(u16, Revision)> = (0..SHARDS)
-            .filter_map(|shard| Some((shard, self.revision_held(shard)?)))
-            .collect();
+        let held = self.all_held();
         if held.is_empty() {
             return Ok(());
         }

@@ -9,6 +9,7 @@ import time
 import chaos
 import wire
 import wire_groups
+from chaos_takeovers import check_committed
 from harness import CLUSTER, Failed, case, check, wait_until
 from kill_loop import PARTITIONS
 
@@ -19,6 +20,7 @@ CUT_SECONDS = float(os.environ.get("CHAOS_CUT_SECONDS", "60"))  # a minute is th
 PEERS_CUT_SECONDS = 10 if chaos.KILLS <= 40 else 60
 OUTAGE_MAX = 3.0
 SILENT_MAX = 8.0
+GROUP_MAX = 15.0  # 3 s until the agent says that its bucket is gone, 2.5 s until it gives its groups up; a commit that waits for its upload holds the member back for the 10 s of its patience
 
 
 class Auditor:
@@ -154,30 +156,62 @@ def leads_nothing(agent, topics, asked=None):
     return all(str(leader) != agent.node for _, partitions in found.values() for _, leader in partitions.values())
 
 
+def member_at(context, cluster, traffic, agent):
+    """A working member of a group that this agent coordinates."""
+    groups = (context.topic(f"cut-{number}") for number in range(10_000))
+
+    def coordinated():
+        with wire.Connection(cluster.agents[0].kafka) as connection:
+            return next((g for _, g in zip(range(100), groups) if wire_groups.find_coordinator(connection, g) == (0, agent.kafka)), None)
+    # Shards move while agents are new.
+    wait_until(lambda: coordinated(), 20, f"{agent.name} coordinates groups")
+    time.sleep(4)
+    group = wait_until(lambda: coordinated(), 20, f"{agent.name} coordinates groups")
+    member = wire_groups.Member(group, next(iter(traffic.topics)), 0, lambda: [agent.kafka for agent in cluster.agents])
+    began = time.monotonic()
+    member.start()
+    wait_until(lambda: member.works_since(began), 30, f"the group {group} has its first generation")
+    check(member.coordinator == agent.kafka, f"{group} is coordinated by {member.coordinator}, not by {agent.name}")
+    return member
+
+
 @case(own_broker=True, needs=CLUSTER)
 def an_agent_without_its_bucket(context):
-    """One agent alone does not reach the bucket; its session lives. Its clients find the others all the same, from itself and from them, and it
-    takes partitions again when the bucket is back, although nobody sends it anything."""
+    """One agent alone does not reach the bucket; its session lives. Its clients find the others all the same, from itself and from them, a group that
+    it coordinated goes on elsewhere, and it takes partitions again when the bucket is back, although nobody sends it anything."""
     if os.geteuid() != 0:
         raise Failed("nft needs root")
     cluster = context.cluster(users=True)
     traffic = chaos.Traffic(context, cluster).start()
     victim = busiest(cluster, traffic)
+    member = member_at(context, cluster, traffic, victim)
+    before, floor = (member.member, member.generation, member.assignment), member.offset
     try:
         chaos.cut([victim.user], [cluster.s3_port])
         began = time.monotonic()
         wait_until(lambda: all(leads_nothing(victim, traffic.topics, agent) for agent in cluster.agents), 20, f"nobody names {victim.name} as a leader")
         aside = time.monotonic() - began
+        wait_until(lambda: member.failure or member.works_since(began) and member.coordinator not in (None, victim.kafka), 60, "the group goes on elsewhere")
+        check(not member.failure, f"{member.failure}")
+        group = max(member.worked[kind] for kind in ("heartbeat", "commit")) - began
+        check_committed(cluster, member.group, member.topic, [floor])
         traffic.recovery.measure(traffic.producers)
         traffic.recorder.quiet()
         time.sleep(10)
-        pause = traffic.recorder.longest_pause()
+        pause, quiet = traffic.recorder.longest_pause(), time.monotonic() - min(member.worked[kind] for kind in ("heartbeat", "commit"))
     finally:
         chaos.heal()
     healed = time.monotonic()
     wait_until(lambda: not leads_nothing(victim, traffic.topics) and victim.readyz()[0] == 200, chaos.HEALED, f"{victim.name} leads again")
     back = time.monotonic() - healed
+    kept = before == (member.member, member.generation, member.assignment)
+    member.finish()
+    context.note(f"the group went on elsewhere after {group:.1f} s, {'without' if kept else 'after'} joining again; errors {dict(member.errors)}")
     traffic.finish(f"nobody named it after {aside:.1f} s, then the longest pause was {pause:.2f} s; it led again {back:.1f} s after the cut")
+    check(not member.failure, f"{member.failure}")
+    check(group <= GROUP_MAX, f"a group whose coordinator was without its bucket waited {group:.1f} s")
+    check(quiet <= OUTAGE_MAX, f"the group had not worked for {quiet:.1f} s at the end of the cut")
+    check(kept, f"the member had to join again: {dict(member.errors)}")
     check(pause <= OUTAGE_MAX, f"a producer waited {pause:.2f} s while one agent was without its bucket")
 
 

@@ -11,6 +11,7 @@ use esker_kafka::messages::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
 use esker_kafka::{ErrorCode, Str};
+use esker_metadata::simulated::{Chance, Faults};
 use esker_model::placement::SHARDS;
 use tokio::time::Instant;
 
@@ -175,6 +176,101 @@ async fn groups_of_a_killed_agent_are_taken_over_when_its_lease_ends() {
         assert_eq!(commit(&mut client, &group, &topic, 1).await, ErrorCode::None);
     }
     assert!(died.elapsed() < Duration::from_secs(2), "{:?}", died.elapsed());
+}
+
+/// A group that this agent coordinates.
+fn group_of(agent: &Running) -> String {
+    let mut groups = (0..1_000).map(|number| format!("group-{number}"));
+    groups.find(|group| agent.agent.shards.held(group).is_some()).unwrap()
+}
+
+/// What an agent whose bucket is out of reach notices itself, and what follows from it for another one.
+fn without_bucket(agent: &Running, others: &[&Running], yes: bool) {
+    let session = agent.agent.log.session().unwrap().id;
+    agent.agent.members.set_no_bucket(yes);
+    for other in others {
+        other.agent.members.set_silent(session, yes);
+    }
+}
+
+/// Its session lives, so nobody can take the groups: it gives them up.
+#[tokio::test]
+async fn an_agent_without_its_bucket_gives_its_groups_to_one_that_works_and_gets_some_back() {
+    let world = World::new();
+    let (a, b) = (world.start("").await, world.start("").await);
+    balanced(&[&a, &b]).await;
+    let (mut to_a, mut to_b) = (a.connect().await, b.connect().await);
+    let topic = to_b.create("t", 1, &[]).await;
+    let group = group_of(&a);
+    assert_eq!(commit(&mut to_a, &group, &topic, 1).await, ErrorCode::None);
+    let session = a.agent.log.session().unwrap().id;
+    without_bucket(&a, &[&b], true);
+    assert_eq!(find(&mut to_b, &group).await, Err(ErrorCode::CoordinatorNotAvailable));
+    for client in [&mut to_a, &mut to_b] {
+        until("it holds nothing", || held(&a) == 0).await;
+        assert_eq!(found(client, &group).await, b.node());
+    }
+    until("the other one has all shards", || held(&b) == usize::from(SHARDS)).await;
+    let began = Instant::now();
+    while commit(&mut to_b, &group, &topic, 2).await != ErrorCode::None {
+        assert!(began.elapsed() < Duration::from_secs(5), "not taken over");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(committed(&mut to_b, &group, &topic).await, 2);
+    assert_eq!(a.agent.log.session().unwrap().id, session);
+    without_bucket(&a, &[&b], false);
+    balanced(&[&a, &b]).await;
+}
+
+#[tokio::test]
+async fn an_agent_without_its_bucket_claims_nothing_until_it_is_the_last() {
+    let world = World::new();
+    let (a, b, c) = (world.start("").await, world.start("").await, world.start("").await);
+    balanced(&[&a, &b, &c]).await;
+    // What becomes of the release is not always known: it is sent again, and takes nothing from those who have claimed meanwhile.
+    let half = Chance::PERCENT * 50;
+    world.store.set_faults(Faults {
+        unknown_before: half,
+        unknown_after: half,
+        ..Faults::default()
+    });
+    without_bucket(&a, &[&b, &c], true);
+    until("it holds nothing", || held(&a) == 0).await;
+    world.store.set_faults(Faults::default());
+    let lease = b.agent.log.session().unwrap().lease;
+    b.kill().await;
+    world.store.end_lease(lease);
+    until("the one that works has all shards", || {
+        assert_eq!(held(&a), 0);
+        held(&c) == usize::from(SHARDS)
+    })
+    .await;
+    let lease = c.agent.log.session().unwrap().lease;
+    c.kill().await;
+    world.store.end_lease(lease);
+    until("the last one has all shards", || held(&a) == usize::from(SHARDS)).await;
+}
+
+#[tokio::test]
+async fn when_no_agent_reaches_the_bucket_groups_stay_where_they_are_and_everybody_says_where() {
+    let world = World::new();
+    let (a, b) = (world.start("").await, world.start("").await);
+    balanced(&[&a, &b]).await;
+    let (mut to_a, mut to_b) = (a.connect().await, b.connect().await);
+    let before = a.agent.members.owners();
+    let groups = [group_of(&a), group_of(&b)];
+    // Both notice it themselves before they notice that the other one does not answer.
+    a.agent.members.set_no_bucket(true);
+    b.agent.members.set_no_bucket(true);
+    assert!(a.agent.members.view().stands_aside && b.agent.members.view().stands_aside);
+    tokio::task::yield_now().await;
+    without_bucket(&a, &[&b], true);
+    without_bucket(&b, &[&a], true);
+    for (group, node) in groups.iter().zip([a.node(), b.node()]) {
+        assert_eq!(find(&mut to_a, group).await, Ok(node));
+        assert_eq!(find(&mut to_b, group).await, Ok(node));
+    }
+    assert_eq!(a.agent.members.owners(), before);
 }
 
 /// GRP-1: the compare of the claim decides, not what the agent believes.
