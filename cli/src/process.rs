@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use esker_agent::agent::{Agent, Endpoint};
 use esker_agent::clock::SystemClock;
 use esker_agent::health::StoreHealth;
@@ -21,6 +22,8 @@ use esker_agent::node::{Node, NodeParts};
 use esker_agent::settings::Settings;
 use esker_agent::telemetry;
 use esker_compaction::service::Compaction;
+use esker_segment::id::SegmentNumber;
+use esker_segment::name::{ObjectKind, ObjectName, SegmentName};
 use esker_storage::store::ObjectKey;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -220,14 +223,40 @@ async fn ask_bucket(agent: Arc<Agent>, bucket: StoreHealth, stop: CancellationTo
     let asking = async {
         loop {
             tokio::time::sleep(ASK_INTERVAL).await;
-            if bucket.trouble().is_some() {
-                // The store notes what came of it; one that hangs is noted when it is given up.
+            // The store notes what came of it; one that hangs is noted when it is given up.
+            if bucket.refuses_uploads() {
+                let _noted = tokio::time::timeout(ASK_MAX, try_upload(&agent)).await;
+            } else if bucket.trouble().is_some() {
                 let _noted = tokio::time::timeout(ASK_MAX, agent.objects.store.read(&key, 0..1)).await;
             }
         }
     };
     stop.run_until_cancelled(asking).await;
     Ok(())
+}
+
+/// Uploads an object that means nothing, and deletes it. One that stays is garbage from the start: what a session publishes it
+/// counts from 1, and recovery reads only merged objects that something names.
+async fn try_upload(agent: &Agent) {
+    let Some(live) = agent.log.session() else {
+        return;
+    };
+    let name = ObjectName::Other {
+        kind: ObjectKind::Merged,
+        name: SegmentName {
+            incarnation: agent.follower.cluster().incarnation.number,
+            session: live.id,
+            number: SegmentNumber(0),
+            // A key is never used again.
+            attempt: u32::try_from(random() & u128::from(u32::MAX)).expect("masked"),
+        },
+    };
+    let (key, store) = (ObjectKey::of(&agent.objects.cluster, &name), &agent.objects.store);
+    if store.create(&key, vec![Bytes::from_static(b"?")]).await.is_ok()
+        && let Err(error) = store.delete(&key).await
+    {
+        tracing::debug!(%key, %error, "left to the collection of garbage");
+    }
 }
 
 /// Says on `/readyz`, and to the table of members, what keeps this agent from acknowledging anything.
