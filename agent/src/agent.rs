@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::groups::coordinator::Coordinator;
+use crate::handlers::admin::merged_sizes::MergedSizes;
 use crate::membership::Membership;
 use crate::produce::throttle::Throttle;
 use crate::producer_ids::ProducerIds;
@@ -85,6 +86,8 @@ pub struct Agent {
     pub cache: Arc<SegmentCache>,
     /// Where merged batches lie.
     pub merged: MergedReader,
+    /// How much is merged of each partition.
+    pub merged_sizes: MergedSizes,
     /// Producer ids granted to this agent.
     pub producer_ids: ProducerIds,
     /// Consumer groups.

@@ -35,6 +35,7 @@ use crate::group_parts::{FoldTopics, LogOffsets};
 use crate::groups::coordinator::{Coordinator, OffsetExpiry, Parts as GroupParts};
 use crate::groups::seams::Ownership;
 use crate::groups::settings::GroupSettings;
+use crate::handlers::admin::merged_sizes::MergedSizes;
 use crate::kafka::budget::ByteBudget;
 use crate::kafka::connection::{ConnectionLimits, Service};
 use crate::kafka::listener::{self, ListenerLimits};
@@ -260,6 +261,7 @@ impl Node {
             objects: reading.objects,
             cache: reading.cache,
             merged: reading.merged,
+            merged_sizes: MergedSizes::default(),
             producer_ids: ProducerIds::default(),
             groups,
             shards,

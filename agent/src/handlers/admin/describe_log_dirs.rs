@@ -15,11 +15,12 @@ use esker_kafka::messages::describe_log_dirs_response::{
 };
 use esker_kafka::{ErrorCode, Str};
 use esker_segment::id::{Offset, PartitionIndex, TopicId, TopicPartition};
-use esker_storage::merged::MergedError;
+use esker_storage::merged::{ManifestRef, MergedError};
 use esker_storage::store::StoreError;
 use tracing::warn;
 
 use super::config_values::log_dir;
+use super::merged_sizes::Sums;
 use crate::agent::Agent;
 use crate::kafka::dispatch::RequestContext;
 
@@ -59,7 +60,7 @@ pub async fn answer(
         })
         .collect();
     let (topics, error) = match merged(agent, &sizes).await {
-        Ok(sizes) => (told(agent, &names, &sizes), ErrorCode::None),
+        Ok(sizes) => (told(agent, &names, &sizes).await, ErrorCode::None),
         Err(error) => {
             warn!(%error, "sizes cannot be told");
             (Vec::new(), ErrorCode::KafkaStorageError)
@@ -117,7 +118,7 @@ async fn merged(agent: &Agent, partitions: &Sizes) -> Result<Sizes, MergedError>
     let mut attempts = 0..ATTEMPTS;
     loop {
         let root = agent.merged.root();
-        match walk(agent, root, partitions.clone()).await {
+        match sized(agent, root, partitions.clone()).await {
             Err(MergedError::Store(StoreError::NotFound(_)))
                 if agent.merged.root() != root && attempts.next().is_some() => {}
             walked => return walked,
@@ -125,11 +126,46 @@ async fn merged(agent: &Agent, partitions: &Sizes) -> Result<Sizes, MergedError>
     }
 }
 
-async fn walk(
-    agent: &Agent,
-    root: Option<esker_storage::merged::ManifestRef>,
-    mut sizes: Sizes,
-) -> Result<Sizes, MergedError> {
+/// Takes the sums of a manifest, and reads again only what was cut since they were made.
+async fn sized(agent: &Agent, root: Option<ManifestRef>, mut sizes: Sizes) -> Result<Sizes, MergedError> {
+    let Some(reference) = root else { return Ok(sizes) };
+    let sums = agent.merged_sizes.of(reference, add_up(agent, reference)).await?;
+    let mut cut = Sizes::new();
+    for (at, size) in &mut sizes {
+        match sums.get(*at) {
+            Some(sum) if sum.holds(size.log_start) => {
+                size.bytes = sum.bytes;
+                size.end = size.end.max(sum.end);
+            }
+            Some(_) => drop(cut.insert(*at, *size)),
+            None => {}
+        }
+    }
+    if !cut.is_empty() {
+        sizes.extend(walk(agent, root, cut).await?);
+    }
+    Ok(sizes)
+}
+
+/// The sums of all slices of a manifest that are not cut.
+async fn add_up(agent: &Agent, root: ManifestRef) -> Result<Sums, MergedError> {
+    let manifests = agent.merged.manifests();
+    let mut sums = Sums::default();
+    for reference in &manifests.root(root).await?.pages {
+        let page = manifests.page(reference).await?;
+        let fold = agent.replica.fold();
+        for slice in &page.slices {
+            let log_start = fold.partition(slice.at).map_or(Offset(0), |found| found.log_start);
+            // One that DeleteRecords or retention has cut is told in full until it is gone, as in Kafka.
+            if slice.end > log_start {
+                sums.add(slice.at, slice.end, slice.bytes);
+            }
+        }
+    }
+    Ok(sums)
+}
+
+async fn walk(agent: &Agent, root: Option<ManifestRef>, mut sizes: Sizes) -> Result<Sizes, MergedError> {
     let Some(root) = root else { return Ok(sizes) };
     let manifests = agent.merged.manifests();
     for reference in &manifests.root(root).await?.pages {
@@ -138,7 +174,6 @@ async fn walk(
         }
         for slice in &manifests.page(reference).await?.slices {
             let Some(size) = sizes.get_mut(&slice.at) else { continue };
-            // One that DeleteRecords or retention has cut is told in full until it is gone, as in Kafka.
             if slice.end > size.log_start {
                 size.bytes += slice.bytes;
                 size.end = size.end.max(slice.end);
@@ -148,15 +183,13 @@ async fn walk(
     Ok(sizes)
 }
 
-fn told(agent: &Agent, names: &BTreeMap<TopicPartition, Str>, sizes: &Sizes) -> Vec<DescribeLogDirsTopic> {
+async fn told(agent: &Agent, names: &BTreeMap<TopicPartition, Str>, sizes: &Sizes) -> Vec<DescribeLogDirsTopic> {
     let mut topics: BTreeMap<Str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
     for (at, merged) in sizes {
         let Some(name) = names.get(at) else { continue };
-        let fold = agent.replica.fold();
-        let unmerged = fold
-            .locate(*at, merged.end)
-            .filter(|location| location.base >= merged.end);
-        let unmerged: u64 = unmerged.map(|location| u64::from(location.bytes)).sum();
+        // The log is followed, and others are served, between one partition and the next.
+        tokio::task::yield_now().await;
+        let unmerged = unmerged(agent, *at, merged.end);
         topics.entry(name.clone()).or_default().push(DescribeLogDirsPartition {
             partition_index: i32::try_from(at.partition.0).unwrap_or(i32::MAX),
             partition_size: i64::try_from(merged.bytes + unmerged).unwrap_or(i64::MAX),
@@ -166,4 +199,11 @@ fn told(agent: &Agent, names: &BTreeMap<TopicPartition, Str>, sizes: &Sizes) -> 
     }
     let topic = |(name, partitions)| DescribeLogDirsTopic { name, partitions };
     topics.into_iter().map(topic).collect()
+}
+
+/// Bytes of the batches from an offset on that are not merged.
+fn unmerged(agent: &Agent, at: TopicPartition, from: Offset) -> u64 {
+    let fold = agent.replica.fold();
+    let batches = fold.locate(at, from).filter(|location| location.base >= from);
+    batches.map(|location| u64::from(location.bytes)).sum()
 }

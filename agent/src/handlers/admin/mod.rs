@@ -17,6 +17,7 @@ pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
 mod lookup;
+pub mod merged_sizes;
 pub mod reassignments;
 pub mod scram_credentials;
 mod stored;
