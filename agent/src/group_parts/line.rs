@@ -111,6 +111,14 @@ impl Line {
         Ok(())
     }
 
+    /// Refuses all who wait. Their changes stay: they claim nothing any more, and the newest is what the store should hold.
+    pub(super) fn refuse(&mut self, reason: &GroupError) {
+        for waiting in self.changes.values_mut().flatten() {
+            answer(std::mem::take(&mut waiting.replies), &Err(reason.clone()));
+        }
+        self.replies = 0;
+    }
+
     /// The next changes, at most one of each group; a group of which more wait comes again after the others.
     pub(super) fn take(&mut self) -> Batch {
         let (mut changes, mut replies) = (Vec::new(), Vec::new());

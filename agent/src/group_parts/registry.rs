@@ -27,7 +27,7 @@ use crate::groups::group::StoredGroup;
 use crate::groups::ids::GroupId;
 use crate::groups::seams::GroupStore;
 
-/// A transaction that certainly fails is tried again for so long.
+/// A transaction that certainly fails is tried again for so long, and nobody waits longer for one whose outcome is unknown.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A shard under one claim.
@@ -164,7 +164,7 @@ impl Registry {
             replies.answer(change, &Err(GroupError::RequestTooLarge { limit, max }));
         }
         for step in plan.steps {
-            match self.send(book.shard, book.claim, &step).await {
+            match self.send(book.shard, book.claim, &step, replies).await {
                 Sent::Done => {
                     for change in book.done(step) {
                         replies.answer(change, &Ok(()));
@@ -187,10 +187,11 @@ impl Registry {
     }
 
     /// Sends a transaction until its outcome is known, or the claim is gone. One that has failed each time is given up after a
-    /// while; one whose outcome was unknown once may have happened, and what comes after it must not be sent before it is known.
-    async fn send(&self, shard: u16, claim: Revision, step: &Step) -> Sent {
+    /// while; one whose outcome was unknown once may have happened, and what comes after it must not be sent before it is known:
+    /// then those who wait are told after a while that nothing can be said, and it goes on without them.
+    async fn send(&self, shard: u16, claim: Revision, step: &Step, replies: &mut Replies) -> Sent {
         let mut backoff = Backoff::new(claim.0 ^ u64::from(shard));
-        let (mut unknown, began) = (false, Instant::now());
+        let (mut unknown, mut warned, began) = (false, false, Instant::now());
         loop {
             match self.store.txn(step.txn()).await {
                 Ok(outcome) if outcome.succeeded => return Sent::Done,
@@ -210,10 +211,27 @@ impl Registry {
                     }
                 }
             }
+            if unknown && began.elapsed() >= PATIENCE {
+                if !std::mem::replace(&mut warned, true) {
+                    warn!(
+                        shard,
+                        "outcome of a write of groups stays unknown, nobody waits for it any more"
+                    );
+                }
+                replies.refuse(&GroupError::Unavailable);
+                self.refuse_waiting(shard, claim);
+            }
             backoff.wait().await;
             if !self.is_open(shard, claim) {
                 return Sent::Fenced;
             }
+        }
+    }
+
+    /// Nobody waits for what cannot begin; the changes stay.
+    fn refuse_waiting(&self, shard: u16, claim: Revision) {
+        if let Some(open) = self.lock().get_mut(&shard).filter(|open| open.claim == claim) {
+            open.waiting.refuse(&GroupError::Unavailable);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_metadata::keys::{group, incarnation, owner};
-use esker_metadata::simulated::{Faults, SimulatedStore};
+use esker_metadata::simulated::{Chance, Faults, SimulatedStore};
 use esker_metadata::store::{Compare, KeyRange, LeaseId, MetadataStore, Op, Revision, TXN_OPS_MAX, Txn};
 use esker_model::placement::shard_of;
 use esker_segment::id::SessionId;
@@ -444,4 +444,41 @@ async fn bytes_that_wait_are_bounded() {
         member.assignment = Bytes::from(vec![0; 512 << 10]);
     }
     assert_eq!(registry.store(&id(), generation(2, members)).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_ever_for_a_write_whose_outcome_stays_unknown() {
+    let store = quiet();
+    let (registry, _) = take_over(&store, 1).await;
+    let other = neighbours(1).remove(0);
+    let unknown = || Ok(Err(GroupError::Unavailable));
+    let within = Duration::from_secs(20);
+    store.set_faults(Faults {
+        unknown_before: Chance::PERCENT * 100,
+        ..Faults::calm()
+    });
+    let first = registry.store(&id(), generation(1, many("0")));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let second = registry.store(&id(), generation(2, many("1")));
+    let gone = registry.remove(&other);
+    assert_eq!(tokio::time::timeout(within, first).await, unknown());
+    assert_eq!(tokio::time::timeout(within, second).await, unknown());
+    assert_eq!(tokio::time::timeout(within, gone).await, unknown());
+    let late = registry.store(&other, generation(1, vec![]));
+    assert_eq!(
+        tokio::time::timeout(within, late).await,
+        unknown(),
+        "nor who comes then"
+    );
+    // Once the store answers again, what came first is written first, and the last word is what is found.
+    store.set_faults(Faults::calm());
+    assert_eq!(registry.store(&other, generation(2, vec![])).await, Ok(()));
+    assert_eq!(registry.remove(&GroupId::from(GROUP)).await, Ok(()));
+    assert_eq!(registry.store(&id(), generation(3, many("1"))).await, Ok(()));
+    store.set_faults(Faults::default());
+    let (_, found) = take_over(&store, 2).await;
+    assert_eq!(
+        found,
+        [(id(), generation(3, many("1"))), (other, generation(2, vec![]))]
+    );
 }
