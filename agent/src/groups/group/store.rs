@@ -139,7 +139,7 @@ impl Group {
                 }
             }
         } else if let Some(replacement) = self.replacements.remove(&ticket) {
-            self.answer_replacement(&replacement, outcome, &mut fx);
+            self.answer_replacement(now, &replacement, outcome, &mut fx);
         }
         fx
     }
@@ -172,7 +172,13 @@ impl Group {
         fx.stores.push(store);
     }
 
-    fn answer_replacement(&mut self, replacement: &Replacement, outcome: Result<(), GroupError>, fx: &mut Effects) {
+    fn answer_replacement(
+        &mut self,
+        now: Duration,
+        replacement: &Replacement,
+        outcome: Result<(), GroupError>,
+        fx: &mut Effects,
+    ) {
         let mut joined = self.joined(&replacement.member);
         if replacement.knows_skip_assignment {
             joined.skip_assignment = self.is_leader(&replacement.member);
@@ -187,6 +193,8 @@ impl Group {
             }
             member.is_new = false;
         });
+        // Its session could not end while it waited, and no deadline looked at it.
+        self.touch(now, &replacement.member);
     }
 
     fn snapshot(&self, phase: StoredPhase) -> StoredGroup {

@@ -282,3 +282,21 @@ fn rebalance_whose_time_is_over_waits_for_the_generation_that_is_being_stored() 
         assert_eq!(stage.joined(to).unwrap().unwrap().generation, Generation(2));
     }
 }
+
+#[test]
+fn session_of_a_restarted_static_member_begins_with_its_answer() {
+    for outcome in [Ok(()), Err(GroupError::Unavailable)] {
+        let mut stage = Stage::new();
+        let long = |name| who(name).timeouts(seconds(1000), REBALANCE);
+        stage.form(&[long("a").instance("i"), who("b").instance("j")]);
+        stage.hold_stores = true;
+        stage.join(who("b2").instance("j"));
+        stage.advance(SESSION * 2);
+        let last = stage.stores.len() - 1;
+        confirm(&mut stage, last, outcome);
+        stage.advance(SESSION - seconds(1));
+        assert_eq!(stage.members(), ["a", "b2"], "the slow store is not its fault");
+        stage.advance(seconds(2));
+        assert_eq!(stage.members(), ["a"]);
+    }
+}
