@@ -34,6 +34,10 @@ impl Group {
         let verdicts: Vec<_> = leavers.iter().map(|leaver| self.leave_one(leaver, &mut fx)).collect();
         if self.roster.len() < before {
             self.rebalance_or_complete(now, &mut fx);
+            if self.roster.is_empty() {
+                // Neither a generation that is being stored nor an id that was given out keeps it.
+                self.empty_now(now, &mut fx);
+            }
         } else {
             // A pending member may have been all that a rebalance waited for.
             self.try_complete_join(now, &mut fx);

@@ -283,6 +283,14 @@ impl Group {
         true
     }
 
+    /// The last member has left: a rebalance ends here, whatever it waits for. The first one goes on for those who may yet come,
+    /// and nothing of its members was stored.
+    pub(super) fn empty_now(&mut self, now: Duration, fx: &mut Effects) {
+        if matches!(self.phase, Phase::Preparing(JoinPhase::Rejoin { .. })) {
+            self.become_empty(now, fx);
+        }
+    }
+
     fn become_empty(&mut self, now: Duration, fx: &mut Effects) {
         self.protocol = None;
         self.leader = None;

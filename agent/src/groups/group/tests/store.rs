@@ -300,3 +300,27 @@ fn session_of_a_restarted_static_member_begins_with_its_answer() {
         assert_eq!(stage.members(), ["a"]);
     }
 }
+
+#[test]
+fn last_member_that_leaves_is_stored_though_its_generation_is_being_stored() {
+    let (mut stage, _) = unannounced();
+    stage.leave(&[("a", None), ("b", None)]);
+    assert_eq!(stage.state(), State::Empty);
+    let last = &stage.stores.last().unwrap().group;
+    assert_eq!((last.phase, last.generation), (StoredPhase::Empty, Generation(2)));
+    confirm(&mut stage, 0, Ok(()));
+    assert_eq!((stage.state(), stage.stores.len()), (State::Empty, 2));
+}
+
+#[test]
+fn last_member_that_leaves_is_stored_though_an_id_was_given_out() {
+    let mut stage = Stage::new();
+    stage.form(&[who("a")]);
+    stage.join(who("b").version(9));
+    stage.leave(&[("a", None)]);
+    assert_eq!(stage.state(), State::Empty);
+    assert_eq!(stage.stores.last().unwrap().group.phase, StoredPhase::Empty);
+    let b = stage.join(who("b").version(9).again());
+    stage.advance(DELAY + DELAY);
+    assert_eq!(stage.joined(b).unwrap().unwrap().generation, Generation(3));
+}
