@@ -18,6 +18,13 @@ const PROBLEMS_SHOWN: usize = 100;
 
 /// Verifies the data of a stopped node; fails when anything is wrong.
 pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
+    if path.is_dir() && !path.join(stores::METADATA).is_dir() {
+        anyhow::bail!(
+            "{} is no data directory of esker, or has lost its metadata: there is no {} in it",
+            path.display(),
+            stores::METADATA
+        );
+    }
     let dir = DataDir::existing(path)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

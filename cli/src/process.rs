@@ -166,7 +166,7 @@ pub(crate) async fn run(
     let (closer, health) = (stores.closer(), stores.health.clone());
     let announcement = addresses.announcement(&serving);
     tracing::info!(advertised = %announcement.kafka, zone = announcement.zone, "kafka");
-    let mut node = Node::start(NodeParts {
+    let starting = Node::start(NodeParts {
         metadata: stores.joined,
         cluster: stores.cluster,
         objects: stores.objects,
@@ -174,9 +174,11 @@ pub(crate) async fn run(
         random: Arc::new(random),
         settings: Arc::new(serving.settings),
         announcement,
-    })
-    .await
-    .context("cannot start the agent")?;
+    });
+    let Some(started) = stop.run_until_cancelled(starting).await else {
+        return parts.finish().await;
+    };
+    let mut node = started.context("cannot start the agent")?;
     let agent = node.agent();
     let upkeep = upkeep(&agent);
     let upkeep_stop = stop.clone();

@@ -18,7 +18,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-PARTS = pathlib.Path(os.environ.get("ESKER_PARTS", ROOT / "target" / "parts" / "bin"))
+PARTS = pathlib.Path(os.environ.get("PARTS_DIR", ROOT / "target" / "parts" / "bin"))
 KEY, SECRET, BUCKET = "eskerlocal", "eskerlocal-secret", "esker"
 READY = re.compile(r"^ready kafka=(\S+) grpc=(\S+) http=(\S+) cluster=(\S+) node=(\d+)\s*$")
 START_SECONDS = 30
@@ -134,7 +134,8 @@ class Agent(Process):
                         self.ready_seconds = time.monotonic() - self.began
                         return self
             if not self.alive():
-                raise ClusterError(f"{self.name} has ended with {self.process.returncode}; see {self.log}")
+                said = self.log.read_text(errors="replace")[-600:]
+                raise ClusterError(f"{self.name} has ended with {self.process.returncode}; see {self.log}, which ends with:\n{said}")
             time.sleep(0.02)
         self.kill()
         raise ClusterError(f"{self.name} is not ready after {timeout:.0f} s; see {self.log}")

@@ -126,6 +126,10 @@ def other_verbs(context):
         check(code == 0 and "esker" in out, f"completions {shell}: exit {code}, {err[-200:]!r}")
     code, _, _ = esker(context, "check-data", "--data-dir", str(context.work / "nothing-here"))
     check(code in (1, 2), f"check-data of a directory that does not exist exits {code}")
+    other = context.work / "something-else"
+    other.mkdir()
+    code, _, err = esker(context, "check-data", "--data-dir", str(other))
+    check(code == 1 and "no data directory" in err and not any(other.iterdir()), f"check-data of another directory exits {code}: {err}")
 
 
 @case(own_broker=True)

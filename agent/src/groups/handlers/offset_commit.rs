@@ -78,10 +78,12 @@ impl Coordinator {
             metadata: metadata.into(),
             timestamp: now,
         };
+        // Kafka keeps what no partition can have; its readers take it for none, and so do we (kafkajs resets offsets that way).
+        let none = partition.committed_offset < 0;
         Ok(OffsetChange {
             topic: topic.id,
             partition: PartitionIndex(index),
-            action: OffsetAction::Commit(commit),
+            action: if none { OffsetAction::Delete } else { OffsetAction::Commit(commit) },
         })
     }
 
