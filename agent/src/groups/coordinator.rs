@@ -212,7 +212,11 @@ impl Coordinator {
         if group.is_empty() {
             return Err(GroupError::InvalidGroupId);
         }
-        self.check_owned(group)?;
+        match self.check_owned(group) {
+            // As Kafka does: nothing is known against it, its session begins anew, and clients end theirs at any error.
+            Err(GroupError::Loading) => return Ok(()),
+            other => other?,
+        }
         let slot = self.existing(group)?;
         self.with_cell(&slot, |cell, now| {
             (
