@@ -47,6 +47,8 @@ pub(super) struct FakeLog {
     pub(super) commit_error: Mutex<Option<OffsetLogError>>,
     /// What fetches answer, if not success.
     pub(super) fetch_error: Mutex<Option<OffsetLogError>>,
+    /// What happens while all offsets of a group are read, once.
+    pub(super) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl FakeLog {
@@ -122,6 +124,9 @@ impl OffsetLog for FakeLog {
     }
 
     async fn fetch_all(&self, group: &GroupId) -> Result<Vec<(TopicPartition, GroupOffset)>, OffsetLogError> {
+        if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
+            meanwhile();
+        }
         if let Some(error) = *self.fetch_error.lock().unwrap() {
             return Err(error);
         }

@@ -136,6 +136,8 @@ impl Coordinator {
         group: &GroupId,
         deletions: &[OffsetChange],
     ) -> Result<(Queued, Stored), GroupError> {
+        // The offsets were read meanwhile, and the group may be another coordinator's.
+        self.check_owned(group)?;
         let queue = || (self.queue_deletions(group, deletions), self.parts.store.remove(group));
         let groups = self.lock_groups();
         let Some(slot) = groups.by_id.get(group).cloned() else {
