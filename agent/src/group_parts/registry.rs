@@ -7,7 +7,7 @@
 //! was accepted and what the transaction before it wrote; so a coordinator that lost its shard writes nothing, and one whose
 //! outcome is unknown is sent again until it is known, and takes effect once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ struct Open {
     book: Option<Book>,
     claim: Revision,
     waiting: Line,
+    /// Groups of which a newer version has written something: they are not overwritten.
+    unreadable: BTreeSet<GroupId>,
 }
 
 /// Generations of groups over the metadata store.
@@ -71,12 +73,13 @@ impl Registry {
     }
 
     /// Takes changes of a shard's groups from now on.
-    pub(super) fn open(self: &Arc<Self>, book: Book) {
+    pub(super) fn open(self: &Arc<Self>, book: Book, unreadable: BTreeSet<GroupId>) {
         let (shard, claim, sweep) = (book.shard, book.claim, !book.unnamed.is_empty());
         let open = Open {
             book: Some(book),
             claim,
             waiting: Line::default(),
+            unreadable,
         };
         let mut shards = self.lock();
         // Whoever waits under another claim hears that it is over.
@@ -108,6 +111,9 @@ impl Registry {
         let Some(open) = shards.get_mut(&shard) else {
             return std::future::ready(Err(GroupError::NotCoordinator)).boxed();
         };
+        if open.unreadable.contains(group) {
+            return std::future::ready(Err(GroupError::Unavailable)).boxed();
+        }
         if let Err(full) = open.waiting.push(group, change, reply) {
             return std::future::ready(Err(full)).boxed();
         }

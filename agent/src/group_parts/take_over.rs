@@ -28,6 +28,8 @@ pub struct TakenOver {
     book: Book,
     /// Groups of an earlier incarnation, whose keys are still there.
     stale: Vec<GroupId>,
+    /// Groups that were written by a newer version.
+    unreadable: BTreeSet<GroupId>,
 }
 
 /// Why a shard could not be read.
@@ -93,12 +95,13 @@ impl Registry {
                 groups: known,
             },
             stale: read.stale,
+            unreadable: read.refused,
         })
     }
 
     /// Takes changes of what was read.
     pub fn take_over(self: &Arc<Self>, taken: TakenOver) -> Vec<(GroupId, StoredGroup)> {
-        self.open(taken.book);
+        self.open(taken.book, taken.unreadable);
         for group in &taken.stale {
             // It is deleted in its turn, and a group of that name that comes meanwhile is stored after it.
             drop(self.push(group, Change::Remove));
@@ -120,6 +123,8 @@ struct Read {
     writes: Writes,
     last: Option<bytes::Bytes>,
     unreadable: bool,
+    /// Groups whose key, or a record of which, cannot be read.
+    refused: BTreeSet<GroupId>,
 }
 
 impl Read {
@@ -134,7 +139,11 @@ impl Read {
         } else if let Some(group) = group::parse_key(shard, &kv.key) {
             let id = GroupId::from(group);
             if counts {
-                GenerationKey::decode(&kv.value).map(|generation| self.generations.push((id, generation)))
+                let generation = GenerationKey::decode(&kv.value);
+                if generation.is_err() {
+                    self.refused.insert(id.clone());
+                }
+                generation.map(|generation| self.generations.push((id, generation)))
             } else {
                 self.stale.push(id);
                 Ok(())
@@ -166,7 +175,12 @@ impl Read {
             }
             if records.len() < generation.members.len() {
                 tracing::error!(group = %id, found = records.len(), members = generation.members.len(), "group lacks members");
-                known.insert(id, records);
+                if self.unreadable {
+                    // What is missing may be what cannot be read.
+                    self.refused.insert(id);
+                } else {
+                    known.insert(id, records);
+                }
                 continue;
             }
             groups.push((id.clone(), stored::group(generation, &records)));

@@ -339,8 +339,11 @@ async fn key_that_cannot_be_read_is_left_alone() {
         ..Txn::default()
     };
     store.txn(newer).await.unwrap();
-    let (_, found) = take_over(&store, 2).await;
+    let (registry, found) = take_over(&store, 2).await;
     assert!(found.is_empty());
+    for change in [registry.store(&id(), generation(1, vec![])), registry.remove(&id())] {
+        assert_eq!(change.await, Err(GroupError::Unavailable));
+    }
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(keys(&store), 2, "nothing is deleted that a newer version may want");
 }
