@@ -83,7 +83,11 @@ impl Coordinator {
         Ok(OffsetChange {
             topic: topic.id,
             partition: PartitionIndex(index),
-            action: if none { OffsetAction::Delete } else { OffsetAction::Commit(commit) },
+            action: if none {
+                OffsetAction::Delete
+            } else {
+                OffsetAction::Commit(commit)
+            },
         })
     }
 
