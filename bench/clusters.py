@@ -9,8 +9,8 @@ import sys
 
 import broker_cpu
 from cluster import Cluster
-from kafka import JARS, Kafka
 from load import Load, Metrics, produce_frame, quantile_ms
+from real_kafka import JARS, Kafka
 from report import HERE, ROOT, WORK, create, out
 
 PROXY = ROOT / "target" / "release" / "esker-proxy"
@@ -48,7 +48,9 @@ def measure(name, address, pid, gib, cases):
 def warm_kafka(args):
     """The one Kafka of this run: it gets warm once. `end_kafka` ends it."""
     if not KAFKA:
-        KAFKA.append(Kafka(WORK / "kafka").start())
+        kafka = Kafka(WORK / "kafka", quick=False)
+        kafka.remove()
+        KAFKA.append(kafka.start())
         warmed = 0
         while warmed < args.warm_gib:
             measure("kafka (warming)", KAFKA[0].kafka, KAFKA[0].pid, 2, "large,default,fetch")

@@ -33,7 +33,7 @@ import clusters
 import esker
 import lifecycle
 from clusters import measure, warm_kafka
-from kafka import JARS
+from real_kafka import JARS
 
 
 def start(binary, name, settings=None, keep=False):
