@@ -60,7 +60,8 @@ class Kafka:
         fresh, properties = not (self.directory / "server.properties").exists(), self.properties()
         if fresh:
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            subprocess.run(["java", *QUICK, *classes, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties],
+            # With `=`, for one id in 64 begins with a dash.
+            subprocess.run(["java", *QUICK, *classes, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", properties],
                            check=True, capture_output=True)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(["java", *(QUICK if self.quick else FULL), *classes, "kafka.Kafka", properties],
