@@ -27,7 +27,12 @@ enum Kind {
 }
 
 /// Pure → seams → services → programs. Services never know each other.
-const TABLE: [Place; 11] = [
+const TABLE: [Place; 12] = [
+    Place {
+        name: "esker-proto",
+        knows: &[],
+        kind: Kind::Library,
+    },
     Place {
         name: "esker-kafka",
         knows: &[],
@@ -55,7 +60,7 @@ const TABLE: [Place; 11] = [
     },
     Place {
         name: "esker-agent",
-        knows: SEAMS,
+        knows: AGENT,
         kind: Kind::Library,
     },
     Place {
@@ -85,6 +90,14 @@ const TABLE: [Place; 11] = [
     },
 ];
 
+const AGENT: &[&str] = &[
+    "esker-proto",
+    "esker-kafka",
+    "esker-segment",
+    "esker-model",
+    "esker-metadata",
+    "esker-storage",
+];
 const SEAMS: &[&str] = &[
     "esker-kafka",
     "esker-segment",
