@@ -56,6 +56,8 @@ pub(crate) struct Stores {
     pub(crate) health: StoreHealth,
     /// What has to be closed at the end.
     embedded: Option<EmbeddedStore>,
+    /// Both stores in the words of the settings.
+    said: String,
 }
 
 impl Stores {
@@ -66,14 +68,9 @@ impl Stores {
 
     /// Makes sure that bucket and metadata store belong together, before anything is done to either.
     async fn claim(&self) -> anyhow::Result<()> {
-        let (objects, incarnation) = (self.named(), &self.joined.incarnation);
-        let claim = || incarnation::claim(&objects, incarnation);
-        let claimed = if self.embedded.is_some() {
-            claim().await
-        } else {
-            patiently("the bucket", claim, |error| matches!(error, IncarnationError::Store(_))).await
-        };
-        claimed.context("cannot make sure that the bucket and the metadata store belong together")
+        let (objects, cluster) = (self.named(), &self.joined);
+        let claim = || incarnation::claim(&objects, cluster);
+        together(&self.said, self.embedded.is_none(), claim).await
     }
 
     /// What has to be closed after everything else has ended.
@@ -86,6 +83,7 @@ impl Stores {
         objects: Arc<dyn ObjectStore>,
         embedded: Option<EmbeddedStore>,
         hedges: HedgeSettings,
+        said: String,
     ) -> anyhow::Result<Self> {
         let seed = u64::try_from(random() & u128::from(u64::MAX)).expect("masked");
         let health = StoreHealth::default();
@@ -93,6 +91,8 @@ impl Stores {
         let metered: Arc<dyn ObjectStore> = Arc::new(Hedged::new(metered, hedges));
         let metered: Arc<dyn ObjectStore> = Arc::new(WatchedStore::new(metered, health.clone()));
         let objects = Arc::new(Retrying::new(metered, RetrySettings::default(), Random::new(seed)));
+        let may_found = || incarnation::verify_founding(&*objects, &*metadata);
+        together(&said, embedded.is_none(), may_found).await?;
         let join = async || -> anyhow::Result<(ClusterId, Cluster)> {
             let cluster = cluster_id(&*metadata).await?;
             let joined = bootstrap(Arc::clone(&metadata), random()).await;
@@ -109,8 +109,50 @@ impl Stores {
             objects,
             health,
             embedded,
+            said,
         })
     }
+}
+
+/// Asks whether bucket and metadata store belong together, again and again where one of them may be away.
+async fn together(
+    said: &str,
+    waits: bool,
+    ask: impl AsyncFnMut() -> Result<(), IncarnationError>,
+) -> anyhow::Result<()> {
+    let refused = match patiently("the metadata store and the bucket", ask, |error| {
+        waits && error.passes()
+    })
+    .await
+    {
+        Ok(()) => return Ok(()),
+        Err(refused) => refused,
+    };
+    let advice = match &refused {
+        IncarnationError::Lost { .. } => {
+            "; nothing was changed. For that cluster: name its metadata store, or, if that is lost, begin a new life from the \
+             bucket with `esker recover --new-incarnation`. For a new cluster: name an empty bucket, or a prefix of its own in \
+             this one (s3://BUCKET/PREFIX)"
+        }
+        IncarnationError::Elsewhere { .. } => {
+            "; nothing was changed. For that cluster: name its bucket. For what the bucket holds: name its metadata store. If \
+             the bucket lost the object that says whose it is, begin a new life with `esker recover --new-incarnation`"
+        }
+        IncarnationError::Different { .. } => {
+            "; nothing was changed. One of the two is a copy: name the one that belongs to the other, or, if the metadata store \
+             was restored from a copy, begin a new life with `esker recover --new-incarnation`"
+        }
+        IncarnationError::Unclaimed
+        | IncarnationError::Moved
+        | IncarnationError::Succeeded { .. }
+        | IncarnationError::Damaged(_)
+        | IncarnationError::Store(_)
+        | IncarnationError::Metadata(_) => {
+            return Err(refused).context("cannot make sure that the bucket and the metadata store belong together");
+        }
+    };
+    // Trying again is pointless.
+    Err(UsageError(format!("{said} do not belong together: {refused}{advice}")).into())
 }
 
 /// Stores that belong together.
@@ -140,6 +182,7 @@ pub(crate) async fn open_directory(dir: &Path, fsync: bool) -> anyhow::Result<St
         Arc::new(objects),
         Some(metadata),
         HedgeSettings::with_budget(0),
+        format!("{METADATA} and {OBJECTS} in {}", dir.display()),
     )
     .await
 }
@@ -157,6 +200,7 @@ pub(crate) async fn open_shared(settings: &ProcessSettings, hedge_percent: u32) 
         objects,
         None,
         HedgeSettings::with_budget(hedge_percent),
+        format!("etcd at {} and the bucket {store}", settings.etcd),
     )
     .await
 }

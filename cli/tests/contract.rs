@@ -177,6 +177,41 @@ fn a_data_directory_is_used_by_one_node_at_a_time() {
 }
 
 #[test]
+fn a_node_founds_nothing_beside_the_objects_of_a_cluster_whose_metadata_is_gone() {
+    let dir = scratch("metadata-gone");
+    let path = dir.to_str().unwrap();
+    let node = Node::start(dev(&["--data-dir", path]));
+    let cluster = node.field("cluster");
+    node.signal("TERM");
+    assert_eq!(node.wait().0.code(), Some(0));
+    let (metadata, kept) = (dir.join("metadata"), dir.join("kept"));
+    std::fs::rename(&metadata, &kept).unwrap();
+    for _ in 0..2 {
+        let refused = output(dev(&["--data-dir", path]));
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        let said = last_line(&refused);
+        assert!(
+            said.contains("do not belong together") && said.contains(&cluster) && said.contains(path),
+            "{said}"
+        );
+    }
+    // The other way round: objects that this cluster has never seen.
+    std::fs::remove_dir_all(&metadata).unwrap();
+    std::fs::rename(&kept, &metadata).unwrap();
+    let (objects, away) = (dir.join("objects"), dir.join("away"));
+    std::fs::rename(&objects, &away).unwrap();
+    let refused = output(dev(&["--data-dir", path]));
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(last_line(&refused).contains(&cluster), "{refused:?}");
+    std::fs::remove_dir_all(&objects).unwrap();
+    std::fs::rename(&away, &objects).unwrap();
+    let again = Node::start(dev(&["--data-dir", path]));
+    assert_eq!(again.field("cluster"), cluster);
+    again.signal("TERM");
+    assert_eq!(again.wait().0.code(), Some(0));
+}
+
+#[test]
 fn a_port_in_use_is_a_failure_that_names_it() {
     let node = Node::start(dev(&["--ephemeral"]));
     let taken = node.field("http");

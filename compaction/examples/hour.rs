@@ -71,7 +71,7 @@ async fn open(dir: &Path) -> (Cluster, NamedObjects, EmbeddedStore) {
     let cluster = bootstrap(Arc::new(store.clone()), 7).await.unwrap();
     let directory = Directory::open(dir.join("objects"), Durability::PageCache).unwrap();
     let objects = NamedObjects::new(Arc::new(directory), "hour".parse().unwrap());
-    incarnation::claim(&objects, &cluster.incarnation).await.unwrap();
+    incarnation::claim(&objects, &cluster).await.unwrap();
     (cluster, objects, store)
 }
 

@@ -95,7 +95,7 @@ impl Process {
     /// # Errors
     /// See [`ProcessError`].
     pub async fn start(parts: ProcessParts) -> Result<Self, ProcessError> {
-        incarnation::claim(&parts.objects, &parts.cluster.incarnation).await?;
+        incarnation::claim(&parts.objects, &parts.cluster).await?;
         let replica = Arc::new(Replica::new());
         let merged = MergedReader::new(parts.objects.clone(), MergedSettings::default());
         let sink = ReplicaSink::new(Arc::clone(&replica), merged.clone(), parts.objects);

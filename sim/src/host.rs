@@ -17,6 +17,7 @@ use esker_agent::settings::Settings;
 use esker_metadata::log::{Cluster, FollowEnd, SessionError, bootstrap};
 use esker_metadata::store::MetadataStore;
 use esker_segment::name::ClusterId;
+use esker_storage::named::NamedObjects;
 use esker_storage::random::Random;
 use esker_storage::retrying::{RetrySettings, Retrying};
 use esker_storage::store::ObjectStore;
@@ -32,7 +33,7 @@ use crate::oracle::Oracle;
 use crate::planted::{self, Bug};
 use crate::process::{Process, ReachedMetadata, ReachedObjects};
 use crate::trace::Trace;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{self, Upkeep};
 
 /// Bytes that a connection holds in each direction.
 const PIPE_BYTES: usize = 64 << 10;
@@ -244,6 +245,8 @@ impl Host {
         let objects: Arc<dyn ObjectStore> = Arc::new(Retrying::new(Arc::new(reached), retries, jitter));
         let random = machine.seed.bits(&part);
         let joined = bootstrap(metadata, random()).await?;
+        let named = NamedObjects::new(Arc::clone(&objects), cluster_id());
+        upkeep::claim(&named, &joined, &machine.trace).await;
         let node = Node::start(self.parts(joined.clone(), Arc::clone(&objects), random)).await?;
         self.note(format_args!("node {nth} is up"));
         let agent = node.agent();

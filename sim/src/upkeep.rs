@@ -99,13 +99,17 @@ impl LogAccess for Access {
     }
 }
 
+/// Claims the bucket, as every process does before it opens a session.
+pub(crate) async fn claim(objects: &NamedObjects, cluster: &Cluster, trace: &Trace) {
+    while let Err(error) = incarnation::claim(objects, cluster).await {
+        trace.note(format_args!("bucket not claimed: {error}"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 impl Upkeep {
     /// Works until it is dropped.
     pub(crate) async fn run(self) {
-        while let Err(error) = incarnation::claim(&self.agent.objects, &self.cluster.incarnation).await {
-            self.trace.note(format_args!("bucket not claimed: {error}"));
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
         let access = Arc::new(Access {
             session: Mutex::default(),
             log: self.agent.log.clone(),

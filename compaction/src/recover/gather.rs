@@ -12,7 +12,7 @@ use esker_segment::id::{IncarnationNumber, LogIndex, SessionId};
 use esker_segment::manifest::{ManifestPage, ManifestRoot};
 use esker_segment::name::{ClusterId, ObjectKind, ObjectName, SegmentName};
 use esker_storage::named::NamedObjects;
-use esker_storage::store::{ObjectKey, ObjectStore};
+use esker_storage::store::{ObjectKey, ObjectStore, StoreError};
 
 use super::{Left, RecoverError};
 
@@ -45,27 +45,47 @@ pub struct Bucket {
     pub(super) damaged: Vec<Left>,
 }
 
-/// The clusters that a bucket holds something of.
+/// The clusters that a bucket holds something of. Objects whose keys no cluster has do not count.
 ///
 /// # Errors
 /// The bucket cannot be listed.
-pub async fn clusters(store: &dyn ObjectStore) -> Result<BTreeSet<ClusterId>, RecoverError> {
+pub async fn clusters(store: &dyn ObjectStore) -> Result<BTreeSet<ClusterId>, StoreError> {
     let mut found = BTreeSet::new();
     let mut after: Option<ObjectKey> = None;
     loop {
         let page = store.list("", after.as_ref(), PAGE).await?;
         for meta in &page {
             let cluster = meta.key.as_str().split('/').next().unwrap_or_default();
-            found.extend(cluster.parse::<ClusterId>().ok());
+            if let Ok(cluster) = cluster.parse::<ClusterId>()
+                && is_of(&cluster, meta.key.as_str())
+            {
+                found.insert(cluster);
+            }
         }
         if page.len() < PAGE {
             return Ok(found);
         }
-        // Everything that this cluster has can be skipped: '0' comes after '/'.
         let last = page.last().map(|meta| meta.key.as_str().to_owned()).unwrap_or_default();
         let cluster = last.split('/').next().unwrap_or_default();
-        after = Some(ObjectKey(format!("{cluster}0")).max(ObjectKey(last.clone())));
+        after = Some(match cluster.parse() {
+            // Everything else that this cluster has can be skipped: '0' comes after '/'.
+            Ok(known) if found.contains(&known) => ObjectKey(format!("{cluster}0")).max(ObjectKey(last)),
+            Ok(_) | Err(_) => ObjectKey(last),
+        });
     }
+}
+
+/// Whether an object of this cluster has such a key.
+fn is_of(cluster: &ClusterId, key: &str) -> bool {
+    let says_incarnation = || {
+        let number = key
+            .strip_prefix(cluster.as_str())?
+            .strip_prefix('/')?
+            .strip_suffix("/incarnation")?;
+        let number = IncarnationNumber(number.parse().ok()?);
+        Some(cluster.incarnation_key(number) == key)
+    };
+    ObjectName::parse(cluster, key).is_some() || says_incarnation() == Some(true)
 }
 
 /// Reads what is there.

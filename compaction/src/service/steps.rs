@@ -89,7 +89,7 @@ impl Compaction {
     /// Nothing is written to or deleted from a bucket of another cluster.
     async fn claim(&mut self) -> Result<bool, StepError> {
         if self.claimed_at.is_none() {
-            incarnation::claim(self.manifests().objects(), &self.parts.cluster.incarnation).await?;
+            incarnation::claim(self.manifests().objects(), &self.parts.cluster).await?;
             self.claimed_at = Some(Instant::now());
         }
         Ok(false)

@@ -6,6 +6,7 @@ mod checkpoints;
 mod damage;
 mod expiry;
 mod fuse;
+mod incarnations;
 mod kills;
 mod processes;
 mod races;

@@ -87,7 +87,7 @@ impl World {
         let bucket = Bucket::new(Dice::new(seed), esker_storage::simulated::Faults::NONE);
         let cluster = bootstrap(Arc::new(metadata.clone()), u128::from(seed)).await.unwrap();
         let objects = NamedObjects::new(Arc::new(bucket.clone()), "test".parse().unwrap());
-        incarnation::claim(&objects, &cluster.incarnation).await.unwrap();
+        incarnation::claim(&objects, &cluster).await.unwrap();
         Self {
             metadata,
             bucket,
