@@ -294,7 +294,7 @@ pub enum OffsetRefusal {
     NotIdle,
     /// The limits of committed offsets are reached.
     TooManyOffsets,
-    /// A negative offset, or a deletion inside a transaction.
+    /// A deletion inside a transaction.
     Malformed,
 }
 

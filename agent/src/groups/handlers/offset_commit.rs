@@ -73,21 +73,16 @@ impl Coordinator {
             return Err(ErrorCode::OffsetMetadataTooLarge);
         }
         let commit = OffsetCommit {
+            // Also what no partition can have: kafkajs resets a group by committing -1 or -2, and reads that back.
             offset: Offset(partition.committed_offset),
             leader_epoch: u32::try_from(partition.committed_leader_epoch).ok(),
             metadata: metadata.into(),
             timestamp: now,
         };
-        // Kafka keeps what no partition can have; its readers take it for none, and so do we (kafkajs resets offsets that way).
-        let none = partition.committed_offset < 0;
         Ok(OffsetChange {
             topic: topic.id,
             partition: PartitionIndex(index),
-            action: if none {
-                OffsetAction::Delete
-            } else {
-                OffsetAction::Commit(commit)
-            },
+            action: OffsetAction::Commit(commit),
         })
     }
 

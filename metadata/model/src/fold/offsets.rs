@@ -67,10 +67,8 @@ impl Fold {
         join.map_err(OffsetsVerdict::InvalidTxn)
     }
 
-    fn check_offset(&self, at: TopicPartition, commit: &OffsetCommit) -> Result<(), OffsetRefusal> {
-        if commit.offset.0 < 0 {
-            return Err(OffsetRefusal::Malformed);
-        }
+    /// The offset is the client's: a negative one is kept, as in Kafka. kafkajs writes -2 where a group shall begin at the start.
+    fn check_partition(&self, at: TopicPartition) -> Result<(), OffsetRefusal> {
         self.topics
             .partition(at)
             .map(|_| ())
@@ -78,7 +76,7 @@ impl Fold {
     }
 
     fn commit_offset(&mut self, group: &str, at: TopicPartition, commit: &OffsetCommit) -> Result<(), OffsetRefusal> {
-        self.check_offset(at, commit)?;
+        self.check_partition(at)?;
         let replaced = self.groups.get(group, at).committed.map(|committed| &committed.commit);
         if !self.groups.has_room(group, replaced, commit, &self.limits) {
             return Err(OffsetRefusal::TooManyOffsets);
@@ -94,7 +92,7 @@ impl Fold {
         at: TopicPartition,
         commit: &OffsetCommit,
     ) -> Result<(), OffsetRefusal> {
-        self.check_offset(at, commit)?;
+        self.check_partition(at)?;
         let key = (Box::from(group), at);
         let open = self
             .producers
