@@ -116,6 +116,11 @@ impl OffsetLog for LogOffsets {
         }
     }
 
+    fn on_claim_lost(&self, shard: u16) {
+        let held = self.shards.held_shard(shard);
+        self.queue.on_claim_lost(shard, held.as_ref().map(|held| &held.compare));
+    }
+
     async fn fetch(&self, group: &GroupId, partitions: &[TopicPartition]) -> Result<Vec<GroupOffset>, OffsetLogError> {
         // Another agent may have committed since, so even an offset that is known may be old.
         self.log.barrier().await.map_err(|_| OffsetLogError::Unavailable)?;

@@ -120,7 +120,12 @@ impl Shards {
     /// The shard of a group, if this agent holds it.
     #[must_use]
     pub fn held(&self, group: &str) -> Option<HeldShard> {
-        let shard = shard_of(group);
+        self.held_shard(shard_of(group))
+    }
+
+    /// A shard, if this agent holds it.
+    #[must_use]
+    pub fn held_shard(&self, shard: u16) -> Option<HeldShard> {
         let revision = self.revision_held(shard)?;
         Some(HeldShard {
             shard,
@@ -310,6 +315,7 @@ impl Shards {
         if !lost.is_empty() {
             lost.iter().for_each(|shard| self.registry.close(*shard));
             groups.give_up(|group: &GroupId| lost.contains(&shard_of(group.as_str())));
+            lost.iter().for_each(|shard| groups.on_claim_lost(*shard));
         }
         metrics::gauge!("esker_coordinator_shards").set(u32::try_from(held.len()).unwrap_or(u32::MAX));
     }

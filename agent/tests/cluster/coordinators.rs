@@ -1,7 +1,12 @@
 //! One coordinator for each group, another one when it is gone, and no offset from a coordinator that is not one any more.
 
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
 use esker_kafka::messages::heartbeat_request::HeartbeatRequest;
 use esker_kafka::messages::offset_commit_request::{
@@ -13,8 +18,10 @@ use esker_kafka::messages::offset_fetch_request::{
 use esker_kafka::{ErrorCode, Str};
 use esker_metadata::simulated::{Chance, Faults};
 use esker_model::placement::SHARDS;
+use esker_storage::store::{ObjectKey, ObjectMeta, ObjectStore, StoreError};
 use tokio::time::Instant;
 
+use crate::batches::batch;
 use crate::client::Client;
 use crate::nodes::{Running, World, until};
 use crate::requests::{Topic, code};
@@ -220,6 +227,78 @@ async fn an_agent_without_its_bucket_gives_its_groups_to_one_that_works_and_gets
     assert_eq!(a.agent.log.session().unwrap().id, session);
     without_bucket(&a, &[&b], false);
     balanced(&[&a, &b]).await;
+}
+
+/// A bucket that takes nothing any more and does not say so.
+struct Stuck {
+    inner: Arc<dyn ObjectStore>,
+    stuck: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl ObjectStore for Stuck {
+    async fn create(&self, key: &ObjectKey, chunks: Vec<Bytes>) -> Result<(), StoreError> {
+        if self.stuck.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.inner.create(key, chunks).await
+    }
+
+    async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.inner.read(key, range).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> Result<Vec<ObjectMeta>, StoreError> {
+        self.inner.list(prefix, after, limit).await
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        self.inner.delete(key).await
+    }
+}
+
+/// An upload that hangs holds up what entered the log after it, so nothing but the loss of the claim ends the wait.
+#[tokio::test]
+async fn who_waits_for_a_commit_of_an_agent_that_gives_its_groups_up_is_answered_then() {
+    let mut world = World::new();
+    let (inner, stuck) = (Arc::clone(&world.bucket), Arc::new(AtomicBool::new(false)));
+    let flag = Arc::clone(&stuck);
+    world.bucket = Arc::new(Stuck { inner, stuck: flag });
+    let (a, b) = (world.start("").await, world.start("").await);
+    balanced(&[&a, &b]).await;
+    let mut to_b = b.connect().await;
+    let topic = to_b.create("t", 1, &[]).await;
+    let group = group_of(&a);
+    assert_eq!(commit(&mut a.connect().await, &group, &topic, 1).await, ErrorCode::None);
+    stuck.store(true, Ordering::SeqCst);
+    let (mut producing, at) = (a.connect().await, topic.clone());
+    let produce = tokio::spawn(async move { producing.produce(&at, 0, &batch(&["x"])).await });
+    until("the batch waits for the bucket", || a.agent.log.inbox.is_empty()).await;
+    let mut waiting = Vec::new();
+    for offset in [2, 3] {
+        let (mut client, group, topic) = (a.connect().await, group.clone(), topic.clone());
+        waiting.push(tokio::spawn(async move {
+            commit(&mut client, &group, &topic, offset).await
+        }));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(waiting.iter().all(|commit| !commit.is_finished()));
+    without_bucket(&a, &[&b], true);
+    until("it holds nothing", || held(&a) == 0).await;
+    let answers = async {
+        let [first, second] = <[_; 2]>::try_from(waiting).unwrap();
+        (first.await.unwrap(), second.await.unwrap())
+    };
+    let answers = tokio::time::timeout(Duration::from_secs(1), answers).await;
+    let expected = (ErrorCode::CoordinatorNotAvailable, ErrorCode::NotCoordinator);
+    assert_eq!(answers, Ok(expected), "under way, and still in line");
+    let began = Instant::now();
+    while commit(&mut to_b, &group, &topic, 2).await != ErrorCode::None {
+        assert!(began.elapsed() < Duration::from_secs(5), "not taken over");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(committed(&mut to_b, &group, &topic).await, 2);
+    produce.abort();
 }
 
 #[tokio::test]
