@@ -97,6 +97,21 @@ async fn long_poll_does_not_wait_when_there_is_an_error_to_tell() {
 }
 
 #[tokio::test]
+async fn long_poll_for_nothing_does_not_wait() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let topic = client.create("t", 1, &[]).await;
+    // The last request of a consumer that closes.
+    let mut request = fetch(&topic, 0, 0);
+    (request.max_wait_ms, request.session_epoch) = (60_000, -1);
+    request.topics.clear();
+    for version in 7..=18 {
+        let response = client.call(version, &request).await;
+        assert_eq!((response.error_code, response.responses.len()), (0, 0), "version {version}");
+    }
+}
+
+#[tokio::test]
 async fn trap_15_sessions_are_declined() {
     let broker = Broker::start().await;
     let mut client = broker.connect().await;
