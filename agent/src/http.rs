@@ -1,11 +1,10 @@
 //! The HTTP listener: is it alive, is it ready, what has it counted.
 //!
-//! Owns: `/livez`, `/readyz`, `/metrics`; what the gRPC port says for as long as there is no gRPC (`placeholder`).
+//! Owns: `/livez`, `/readyz`, `/metrics`.
 //! Does not own: when the process is ready (whoever holds the `Readiness`), the metrics themselves (`telemetry`).
 //!
 //! Invariants: at most `CONNECTIONS_MAX` connections; `/readyz` is 200 only between `ready` and `draining`, and while nothing is wrong.
 
-pub mod placeholder;
 mod readiness;
 #[cfg(test)]
 mod tests;

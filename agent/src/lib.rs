@@ -1,6 +1,6 @@
 //! An agent: it takes records in, hands them out, and keeps nothing that matters.
 //!
-//! Owns: the Kafka and HTTP listeners, the produce path from the socket to the log, the fetch path back, groups, settings.
+//! Owns: the Kafka, gRPC and HTTP listeners, the produce path from the socket to the log, the fetch path back, groups, settings.
 //! Does not own: formats, the fold, the stores; merging and retention (`esker-compaction`).
 
 pub mod agent;
@@ -8,6 +8,7 @@ pub mod clock;
 pub mod fetch;
 pub mod group_parts;
 pub mod groups;
+pub mod grpc;
 pub mod handlers;
 pub mod health;
 pub mod http;

@@ -35,6 +35,7 @@ use crate::group_parts::{FoldTopics, LogOffsets};
 use crate::groups::coordinator::{Coordinator, OffsetExpiry, Parts as GroupParts};
 use crate::groups::seams::Ownership;
 use crate::groups::settings::GroupSettings;
+use crate::grpc;
 use crate::handlers::admin::merged_sizes::MergedSizes;
 use crate::kafka::budget::ByteBudget;
 use crate::kafka::connection::{ConnectionLimits, Service};
@@ -302,6 +303,16 @@ impl Node {
         self.listeners.spawn(load::watch(budget.clone(), stop.clone()));
         self.listeners
             .spawn(listener::run(listener, service, budget, limits, stop));
+    }
+
+    /// Takes gRPC connections from now on.
+    pub fn listen_to_grpc(&mut self, listener: TcpListener) {
+        let (agent, budget, stop) = (self.agent(), self.budget.clone(), self.stop_listening.clone());
+        self.listeners.spawn(async move {
+            if let Err(error) = grpc::serve(agent, budget, listener, stop).await {
+                warn!(%error, "grpc is no longer served");
+            }
+        });
     }
 
     /// Answers other agents from now on, and asks them.

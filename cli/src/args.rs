@@ -127,7 +127,7 @@ pub(crate) struct ProcessArgs {
     /// Where Kafka clients connect; port 0 takes a free one [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
-    /// The gRPC port, which answers 501 until there is gRPC [default: 127.0.0.1:9095]
+    /// Where gRPC clients connect; port 0 takes a free one [default: 127.0.0.1:9095]
     #[arg(long, value_name = "HOST:PORT")]
     grpc: Option<String>,
     /// Where /livez, /readyz and /metrics are [default: 127.0.0.1:9096]

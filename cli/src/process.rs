@@ -156,7 +156,7 @@ pub(crate) async fn run(
     let mut parts = Parts::new(stop.clone());
     let pages_stop = CancellationToken::new();
     let mut pages = Parts::new(pages_stop.clone());
-    serve_pages(&mut pages, listeners.http, listeners.grpc, &readiness)?;
+    serve_http(&mut pages, listeners.http, &readiness)?;
 
     readiness.starting("waiting for the metadata store and the bucket");
     let Some(stores) = stop.run_until_cancelled(stores::claimed(open)).await.transpose()? else {
@@ -187,6 +187,7 @@ pub(crate) async fn run(
         Ok(())
     });
     node.listen(listeners.kafka);
+    node.listen_to_grpc(listeners.grpc);
     if let Some(peer) = listeners.peer {
         node.listen_to_peers(peer);
     }
@@ -283,13 +284,6 @@ async fn watch_health(
             () = tokio::time::sleep(HEALTH_INTERVAL) => {}
         }
     }
-    Ok(())
-}
-
-fn serve_pages(parts: &mut Parts, http: TcpListener, grpc: TcpListener, readiness: &Readiness) -> anyhow::Result<()> {
-    serve_http(parts, http, readiness)?;
-    let stop = parts.stop.clone();
-    parts.spawn("grpc", http::placeholder::serve(grpc, stop));
     Ok(())
 }
 

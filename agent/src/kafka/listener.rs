@@ -94,7 +94,7 @@ fn prepare(stream: &TcpStream, next_id: &AtomicU64) -> Option<ConnectionContext>
 }
 
 /// Who is connected.
-struct Admission {
+pub(crate) struct Admission {
     limits: ListenerLimits,
     connected: Mutex<Connected>,
 }
@@ -106,20 +106,20 @@ struct Connected {
 }
 
 /// A connection's place; leaving is dropping it.
-struct Place {
+pub(crate) struct Place {
     admission: Arc<Admission>,
     address: IpAddr,
 }
 
 impl Admission {
-    fn new(limits: ListenerLimits) -> Self {
+    pub(crate) fn new(limits: ListenerLimits) -> Self {
         Self {
             limits,
             connected: Mutex::default(),
         }
     }
 
-    fn enter(admission: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub(crate) fn enter(admission: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let mut connected = admission.connected.lock().unwrap_or_else(PoisonError::into_inner);
         let here = connected.by_address.get(&address).copied().unwrap_or(0);
         if connected.total >= admission.limits.connections_max || here >= admission.limits.connections_per_address_max {

@@ -259,7 +259,7 @@ pub static KEYS: &[Key] = &[
         "esker.grpc",
         Slot::Address(|s| &mut s.process.grpc),
         "127.0.0.1:9095",
-        "The gRPC port, which answers 501 until there is gRPC.",
+        "Where gRPC clients connect; port 0 takes a free one.",
     )
     .at_start(),
     key(

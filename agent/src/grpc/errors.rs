@@ -1,0 +1,160 @@
+//! Kafka's error codes as gRPC clients are told them.
+//!
+//! Owns: the class of each code, what to do about it.
+//! Does not own: the frame in which details travel (`esker_proto`).
+
+use std::fmt::Display;
+
+use esker_kafka::ErrorCode;
+use esker_proto::v1::{ErrorDetail, StoredRecords};
+use tonic::{Code, Status};
+
+/// A Kafka error as a status; `what` was refused, `message` is the handler's own.
+pub(super) fn refusal(code: ErrorCode, what: &str, message: Option<&str>) -> Status {
+    refusal_with(code, what, message, None)
+}
+
+/// The same for a call that was carried out in part.
+pub(super) fn refusal_with(
+    code: ErrorCode,
+    what: &str,
+    message: Option<&str>,
+    stored: Option<StoredRecords>,
+) -> Status {
+    let advice = what_to_do(code);
+    let detail = ErrorDetail {
+        kafka_code: i32::from(code.code()),
+        kafka_name: code.name().to_owned(),
+        retriable: is_retriable(code),
+        what_to_do: advice.to_owned(),
+        stored,
+    };
+    let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+    esker_proto::status(class(code), format!("{what}: {code}{message}; {advice}"), &detail)
+}
+
+/// The error of a number on the wire, or nothing.
+pub(super) fn check(code: i16, what: &str, message: Option<&str>) -> Result<(), Status> {
+    match error_code(code) {
+        ErrorCode::None => Ok(()),
+        code => Err(refusal(code, what, message)),
+    }
+}
+
+/// The error with this number; handlers know no others.
+pub(super) fn error_code(code: i16) -> ErrorCode {
+    ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
+}
+
+/// Whether the same call may succeed later.
+pub(super) fn is_retriable(code: ErrorCode) -> bool {
+    code.is_retriable() || code == ErrorCode::RebalanceInProgress
+}
+
+/// A bug: something that handlers never do.
+pub(super) fn internal(what: &str, cause: &impl Display) -> Status {
+    tracing::error!(what, %cause, "a request of gRPC could not be passed on");
+    Status::internal(format!("{what}: {cause}; this is a bug of the agent"))
+}
+
+/// What the request lacks.
+pub(super) fn invalid(what: impl Into<String>) -> Status {
+    Status::invalid_argument(what)
+}
+
+fn class(code: ErrorCode) -> Code {
+    match code {
+        ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::UnknownTopicId
+        | ErrorCode::GroupIdNotFound
+        | ErrorCode::ResourceNotFound => Code::NotFound,
+        ErrorCode::OffsetOutOfRange => Code::OutOfRange,
+        ErrorCode::TopicAlreadyExists => Code::AlreadyExists,
+        ErrorCode::RequestTimedOut => Code::DeadlineExceeded,
+        ErrorCode::TopicAuthorizationFailed
+        | ErrorCode::GroupAuthorizationFailed
+        | ErrorCode::ClusterAuthorizationFailed => Code::PermissionDenied,
+        ErrorCode::SaslAuthenticationFailed => Code::Unauthenticated,
+        ErrorCode::CorruptMessage
+        | ErrorCode::InvalidTopic
+        | ErrorCode::InvalidPartitions
+        | ErrorCode::InvalidReplicationFactor
+        | ErrorCode::InvalidReplicaAssignment
+        | ErrorCode::InvalidConfig
+        | ErrorCode::InvalidRequest
+        | ErrorCode::InvalidRecord
+        | ErrorCode::InvalidTimestamp
+        | ErrorCode::InvalidGroupId
+        | ErrorCode::InvalidSessionTimeout
+        | ErrorCode::InvalidCommitOffsetSize
+        | ErrorCode::OffsetMetadataTooLarge
+        | ErrorCode::MessageTooLarge
+        | ErrorCode::RecordListTooLarge => Code::InvalidArgument,
+        ErrorCode::IllegalGeneration
+        | ErrorCode::UnknownMemberId
+        | ErrorCode::RebalanceInProgress
+        | ErrorCode::FencedInstanceId
+        | ErrorCode::InvalidProducerEpoch
+        | ErrorCode::ProducerFenced => Code::Aborted,
+        ErrorCode::GroupMaxSizeReached | ErrorCode::ThrottlingQuotaExceeded | ErrorCode::PolicyViolation => {
+            Code::ResourceExhausted
+        }
+        ErrorCode::UnsupportedVersion => Code::Unimplemented,
+        ErrorCode::UnknownServerError => Code::Internal,
+        code if code.is_retriable() => Code::Unavailable,
+        _ => Code::FailedPrecondition,
+    }
+}
+
+fn what_to_do(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId => {
+            "check the name and the partition, or create the topic"
+        }
+        ErrorCode::OffsetOutOfRange => "start from an offset within the log, or from the earliest or latest one",
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => {
+            "send fewer records at once, or raise max.message.bytes of the topic"
+        }
+        ErrorCode::TopicAlreadyExists => "use the topic that exists, or another name",
+        ErrorCode::InvalidTopic => "use another name: letters, digits, dots, underscores and hyphens, at most 249",
+        ErrorCode::OutOfOrderSequenceNumber => {
+            "a batch before this one is missing: resume with all batches that were not acknowledged, in order"
+        }
+        ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced | ErrorCode::InvalidProducerIdMapping => {
+            "open a stream without a session to get a new one"
+        }
+        ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId => {
+            "the member has lost its partitions: subscribe again"
+        }
+        ErrorCode::RebalanceInProgress => "wait for the new assignment and go on from there",
+        ErrorCode::GroupMaxSizeReached => "run fewer members, or raise group.max.size",
+        ErrorCode::InvalidSessionTimeout => {
+            "use a session time-out between group.min.session.timeout.ms and group.max.session.timeout.ms"
+        }
+        ErrorCode::NonEmptyGroup => "end the members of the group first",
+        ErrorCode::RequestTimedOut => {
+            "it may or may not have happened: find out, or repeat it only if that does no harm"
+        }
+        ErrorCode::UnknownServerError => "look at the agent's log",
+        code if is_retriable(code) => "try again in a moment, perhaps at another agent",
+        _ => "do not repeat the call as it is",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kafka_code_has_a_class_and_advice() {
+        for code in ErrorCode::ALL.iter().copied().filter(|code| *code != ErrorCode::None) {
+            let status = refusal(code, "topic t", Some("why"));
+            assert_ne!(status.code(), Code::Ok, "{code}");
+            let detail = esker_proto::error_detail(&status).unwrap();
+            assert_eq!(detail.kafka_code, i32::from(code.code()));
+            assert!(status.message().contains(code.name()), "{status}");
+            assert!(status.message().ends_with(&detail.what_to_do), "{status}");
+            assert!(!detail.what_to_do.is_empty());
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What the services share: the agent, and the limits that hold for all calls.
+//!
+//! Owns: who calls (the context that Kafka handlers want), sizes of messages.
+//! Does not own: the calls themselves.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use esker_kafka::Str;
+use tonic::Request;
+
+use super::calls::Caller;
+use crate::agent::Agent;
+use crate::kafka::budget::ByteBudget;
+use crate::kafka::connection::ConnectionContext;
+
+/// Largest message that a client may send.
+pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Metadata by which a client says what it calls itself; agents read its zone from it (`zone=…`), as they do for Kafka clients.
+const CLIENT_ID: &str = "client-id";
+/// What a client is called that does not say.
+const CLIENT_ID_DEFAULT: Str = Str::from_static("grpc");
+
+/// What the services share. Clones share it.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) agent: Arc<Agent>,
+    budget: ByteBudget,
+    calls: Arc<AtomicU64>,
+    /// Turns with each call whose records have no key.
+    turn: Arc<AtomicU32>,
+}
+
+impl Served {
+    pub(super) fn new(agent: Arc<Agent>, budget: ByteBudget) -> Self {
+        Self {
+            agent,
+            budget,
+            calls: Arc::default(),
+            turn: Arc::default(),
+        }
+    }
+
+    /// Calls Kafka handlers on behalf of who sent this request.
+    pub(super) fn caller<T>(&self, request: &Request<T>) -> Caller {
+        let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let client_id = request.metadata().get(CLIENT_ID).and_then(|id| id.to_str().ok());
+        Caller {
+            agent: Arc::clone(&self.agent),
+            budget: self.budget.clone(),
+            client_id: client_id.map_or(CLIENT_ID_DEFAULT, Str::from),
+            connection: ConnectionContext {
+                id: self.calls.fetch_add(1, Ordering::Relaxed),
+                peer: request.remote_addr().unwrap_or(unknown),
+                local: request.local_addr().unwrap_or(unknown),
+            },
+        }
+    }
+
+    /// Another number with each call.
+    pub(super) fn turn(&self) -> u32 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+}
