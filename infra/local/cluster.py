@@ -30,18 +30,22 @@ class ClusterError(Exception):
     """A process did not start, or did not end as it should."""
 
 
-def free_port(taken=set()):
-    """A port below the ephemeral range, given out once: a client that keeps dialling a dead port there can connect to itself and occupy it."""
+def free_port(claims={}):
+    """A port below the ephemeral range, given out once: a client that keeps dialling a dead port there can connect to itself and occupy it.
+    Until this process ends it holds a socket that is called after the port, so that no other run gets it, even before anybody listens there."""
     for port in range(20_000 + os.getpid() % 4_000, 32_000):
-        if port in taken:
+        if port in claims:
             continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0esker-port-{port}")
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        taken.add(port)
+        except OSError:
+            claim.close()
+            continue
+        claims[port] = claim
         return port
     raise ClusterError("no free port between 20000 and 32000")
 
