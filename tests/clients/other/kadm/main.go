@@ -80,7 +80,7 @@ func runOne(one testCase, seeds []string) (code int) {
 }
 
 func (s *suite) newClient(options ...kgo.Opt) *kgo.Client {
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(s.seeds...), kgo.ClientID("esker-kadm")}, options...)...)
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(s.seeds...), kgo.ClientID("esker-kadm"), kgo.MetadataMinAge(20 * time.Millisecond)}, options...)...)
 	must(err, "client")
 	return client
 }
