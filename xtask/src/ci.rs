@@ -195,6 +195,7 @@ const STEPS: &[Step] = &[
                 "kafka_offsets",
                 "groups",
                 "admin",
+                "other_clients",
                 "flights",
             ],
         ],

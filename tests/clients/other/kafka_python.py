@@ -221,7 +221,14 @@ def records(context):
         equal(client.alter_partition_reassignments({zero: None}), {zero: errors.NoReassignmentInProgressError}, "a reassignment that is not there")
         producers = client.describe_producers([zero])[zero].active_producers
         equal([p.last_sequence for p in producers], [9], "the last sequence of the only producer")
+        wait_until(lambda: no_such_transaction(client, context.topic("kp-never")), 20, "a transaction that is not there is told so")
         equal((sum(map(len, client.list_transactions().values())), client.find_hanging_transactions()), (0, []), "transactions")
+
+
+def no_such_transaction(client, name):
+    """False while Kafka still makes the topic of its coordinator."""
+    kinds = (errors.TransactionalIdNotFoundError, errors.CoordinatorNotAvailableError, errors.CoordinatorLoadInProgressError, errors.NotCoordinatorError)
+    return "TransactionalIdNotFound" in refused(lambda: client.describe_transactions([name]), *kinds)
 
 
 def cluster(context):
@@ -241,6 +248,7 @@ def cluster(context):
         check(set(sizes) == {0, 1} and all(20 * 10 < size < 20 * 200 for size in sizes.values()), f"sizes: {sizes}")
         quorum = client.describe_metadata_quorum()["topics"][0]["partitions"][0]
         check(quorum["error"] is None and quorum["high_watermark"] > 0 and quorum["leader_id"] >= 0, quorum)
+        equal(client.get_broker_version_data(told["controller_id"]).api_versions[0][1], 13, "the highest version of Produce")
         versions = {key.name: found for key, found in client.api_versions().items()}
         check(versions["Fetch"][1] >= 17 and versions["CreateTopics"] == (2, 7), versions)
         refused(lambda: client.update_features({"metadata.version": 1}), errors.KafkaError)
@@ -268,10 +276,13 @@ def users(context):
         check(client.alter_user_scram_credentials([UserScramCredentialDeletion(user, 1)])[user], "no error for deleting what is not there")
         pattern = ResourcePattern(ResourceType.TOPIC, "kp")
         kinds = (errors.SecurityDisabledError, errors.UnsupportedVersionError, errors.IncompatibleBrokerVersion)
-        refused(lambda: client.describe_acls(ACLFilter(None, "*", ACLOperation.ANY, ACLPermissionType.ANY, pattern)), *kinds)
+        wanted = ACLFilter(None, "*", ACLOperation.ANY, ACLPermissionType.ANY, pattern)
+        refused(lambda: client.describe_acls(wanted), *kinds)
         acl = ACL("User:kp", "*", ACLOperation.READ, ACLPermissionType.ALLOW, pattern)
         with contextlib.suppress(*kinds):
             equal(client.create_acls([acl]), {"succeeded": [], "failed": [errors.SecurityDisabledError]}, "creating an ACL")
+        with contextlib.suppress(*kinds):
+            equal([found[2] for found in client.delete_acls([wanted])], [errors.SecurityDisabledError], "deleting ACLs")
         check(client.describe_cluster()["brokers"], "the connection after that")
 
 
