@@ -111,14 +111,20 @@ impl OffsetLog for LogOffsets {
             return std::future::ready(Err(OffsetLogError::TooLarge)).boxed();
         };
         match self.queue.push(held, entry) {
-            Ok(outcome) => async move { judged(&outcome.await.unwrap_or(Err(ProposeError::Unknown))?) }.boxed(),
+            Ok(outcome) => {
+                let lost = self.shards.lost(group.as_str());
+                async move {
+                    tokio::select! {
+                        biased;
+                        outcome = outcome => judged(&outcome.unwrap_or(Err(ProposeError::Unknown))?),
+                        // The writer may be held up for long. Whoever has the group now can be asked.
+                        () = lost.cancelled() => Err(OffsetLogError::OutcomeUnknown),
+                    }
+                }
+                .boxed()
+            }
             Err(error) => std::future::ready(Err(error.into())).boxed(),
         }
-    }
-
-    fn on_claim_lost(&self, shard: u16) {
-        let held = self.shards.held_shard(shard);
-        self.queue.on_claim_lost(shard, held.as_ref().map(|held| &held.compare));
     }
 
     async fn fetch(&self, group: &GroupId, partitions: &[TopicPartition]) -> Result<Vec<GroupOffset>, OffsetLogError> {

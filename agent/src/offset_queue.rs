@@ -2,7 +2,6 @@
 //!
 //! Owns: one commit of a shard at a time; what comes meanwhile goes into the next. So commits of a group keep their order
 //! whatever becomes of each.
-//! Those who wait under a claim that is gone are answered at once, however long the commit may take.
 //! Does not own: whether a member may commit (`groups`), the commit itself (`writer`).
 //!
 //! Invariants: GRP-1: a commit compares the claim of the shard under which it was accepted. MEM-1 by `WAITING_MAX`.
@@ -29,17 +28,12 @@ pub type Outcome = oneshot::Receiver<Result<EntryVerdict, ProposeError>>;
 struct Waiting {
     entry: Entry,
     compare: Compare,
-    reply: Reply,
+    reply: oneshot::Sender<Result<EntryVerdict, ProposeError>>,
 }
-
-/// Who waits for one entry.
-type Reply = oneshot::Sender<Result<EntryVerdict, ProposeError>>;
 
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    /// Who waits for the commit that is under way, and under which claim it is.
-    under_way: Option<(Compare, Vec<Reply>)>,
     /// A task works on it.
     busy: bool,
 }
@@ -84,11 +78,14 @@ impl OffsetQueue {
     }
 
     async fn work(self: Arc<Self>, shard: u16) {
-        while let Some((entries, compare)) = self.next_batch(shard) {
+        while let Some(batch) = self.next_batch(shard) {
+            let (mut entries, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+            let compare = batch[0].compare.clone();
+            for one in batch {
+                entries.push(one.entry);
+                replies.push(one.reply);
+            }
             let result = self.writer.propose_with(entries, vec![compare], Vec::new()).await;
-            // None if they have been answered.
-            let under_way = self.lock().get_mut(&shard).and_then(|queue| queue.under_way.take());
-            let replies = under_way.map_or_else(Vec::new, |(_, replies)| replies);
             let mut verdicts = result.as_ref().map(|verdicts| verdicts.iter());
             for reply in replies {
                 let verdict = match &mut verdicts {
@@ -102,7 +99,7 @@ impl OffsetQueue {
     }
 
     /// What goes into the next commit: entries under one claim, within the limits of a record. `None` ends the work.
-    fn next_batch(&self, shard: u16) -> Option<(Vec<Entry>, Compare)> {
+    fn next_batch(&self, shard: u16) -> Option<Vec<Waiting>> {
         let mut queues = self.lock();
         let queue = queues.get_mut(&shard)?;
         let mut batch: Vec<Waiting> = Vec::new();
@@ -121,30 +118,7 @@ impl OffsetQueue {
             queues.remove(&shard);
             return None;
         }
-        let compare = batch[0].compare.clone();
-        let (entries, replies) = batch.into_iter().map(|one| (one.entry, one.reply)).unzip();
-        queue.under_way = Some((compare.clone(), replies));
-        Some((entries, compare))
-    }
-
-    /// Answers those whose claim of this shard is not the one that is held now: what was not sent never takes effect, of what is
-    /// under way nobody knows.
-    pub fn on_claim_lost(&self, shard: u16, held: Option<&Compare>) {
-        let mut queues = self.lock();
-        let Some(queue) = queues.get_mut(&shard) else {
-            return;
-        };
-        let under_way = queue.under_way.take_if(|(claim, _)| Some(&*claim) != held);
-        let (stay, lost) = queue.waiting.drain(..).partition(|one| Some(&one.compare) == held);
-        queue.waiting = stay;
-        drop(queues);
-        let lost: VecDeque<Waiting> = lost;
-        let refused = lost.into_iter().map(|one| (one.reply, ProposeError::Refused));
-        let unknown = under_way.into_iter().flat_map(|(_, replies)| replies);
-        for (reply, error) in unknown.map(|reply| (reply, ProposeError::Unknown)).chain(refused) {
-            // A client that has gone does not want to know.
-            let _gone = reply.send(Err(error));
-        }
+        Some(batch)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, Queue>> {

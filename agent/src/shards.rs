@@ -75,10 +75,12 @@ pub struct Shards {
 }
 
 /// Under which claim a shard is served.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Served {
     revision: Revision,
     since: Instant,
+    /// The claim is gone.
+    lost: CancellationToken,
     /// Its groups were read; before that nobody is answered.
     known: bool,
 }
@@ -120,12 +122,7 @@ impl Shards {
     /// The shard of a group, if this agent holds it.
     #[must_use]
     pub fn held(&self, group: &str) -> Option<HeldShard> {
-        self.held_shard(shard_of(group))
-    }
-
-    /// A shard, if this agent holds it.
-    #[must_use]
-    pub fn held_shard(&self, shard: u16) -> Option<HeldShard> {
+        let shard = shard_of(group);
         let revision = self.revision_held(shard)?;
         Some(HeldShard {
             shard,
@@ -133,14 +130,29 @@ impl Shards {
         })
     }
 
+    /// Told when the claim under which a group is served now is gone: what its transactions have become may then be told to this
+    /// agent late, or never.
+    #[must_use]
+    pub fn lost(&self, group: &str) -> CancellationToken {
+        self.served(group).map_or_else(
+            || {
+                let lost = CancellationToken::new();
+                lost.cancel();
+                lost
+            },
+            |served| served.lost,
+        )
+    }
+
     fn served(&self, group: &str) -> Option<Served> {
         let shard = shard_of(group);
         let revision = self.revision_held(shard)?;
-        let served = self.lock_served().get(&shard).copied();
+        let served = self.lock_served().get(&shard).cloned();
         // Held, but not noticed by the one who has it read.
         let unknown = Served {
             revision,
             since: Instant::now(),
+            lost: CancellationToken::new(),
             known: false,
         };
         Some(served.filter(|served| served.revision == revision).unwrap_or(unknown))
@@ -309,13 +321,18 @@ impl Shards {
             let mut served = self.lock_served();
             let lost = served.iter().filter(|(shard, served)| !stays(**shard, served));
             let lost = lost.map(|(shard, _)| *shard).collect();
-            served.retain(|shard, served| stays(*shard, served));
+            served.retain(|shard, served| {
+                let stays = stays(*shard, served);
+                if !stays {
+                    served.lost.cancel();
+                }
+                stays
+            });
             lost
         };
         if !lost.is_empty() {
             lost.iter().for_each(|shard| self.registry.close(*shard));
             groups.give_up(|group: &GroupId| lost.contains(&shard_of(group.as_str())));
-            lost.iter().for_each(|shard| groups.on_claim_lost(*shard));
         }
         metrics::gauge!("esker_coordinator_shards").set(u32::try_from(held.len()).unwrap_or(u32::MAX));
     }
@@ -331,9 +348,13 @@ impl Shards {
             if reads.len() >= READS_MAX || served.contains_key(&shard) {
                 continue;
             }
-            let since = Instant::now();
-            let known = false;
-            served.insert(shard, Served { revision, since, known });
+            let claimed = Served {
+                revision,
+                since: Instant::now(),
+                lost: CancellationToken::new(),
+                known: false,
+            };
+            served.insert(shard, claimed);
             drop(served);
             let (this, groups) = (Arc::clone(self), Arc::clone(groups));
             reads.spawn(async move { this.take_over(&groups, shard, revision).await });

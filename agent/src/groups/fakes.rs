@@ -115,8 +115,6 @@ impl OffsetLog for FakeLog {
         std::future::ready(error.map_or(Ok(()), Err)).boxed()
     }
 
-    fn on_claim_lost(&self, _shard: u16) {}
-
     async fn fetch(&self, group: &GroupId, partitions: &[TopicPartition]) -> Result<Vec<GroupOffset>, OffsetLogError> {
         let all: BTreeMap<_, _> = self.fetch_all(group).await?.into_iter().collect();
         Ok(partitions

@@ -76,10 +76,6 @@ pub trait OffsetLog: Send + Sync {
     /// (GRP-1). Dropping the future cancels nothing. Success means that this agent's own fold has applied them.
     fn commit(&self, group: &GroupId, changes: Vec<OffsetChange>) -> BoxFuture<'static, Result<(), OffsetLogError>>;
 
-    /// The claim of a shard is gone: whoever waits for a commit under it is answered now, lest it waits for a writer that cannot
-    /// go on.
-    fn on_claim_lost(&self, shard: u16);
-
     /// The group's offsets in these partitions, in their order, after a read barrier if anything is to be denied (LOG-6).
     ///
     /// # Errors

@@ -65,11 +65,6 @@ impl Coordinator {
         })
     }
 
-    /// Whoever waits for a commit under the claim of this shard, which is gone, is answered.
-    pub fn on_claim_lost(&self, shard: u16) {
-        self.parts.offsets.on_claim_lost(shard);
-    }
-
     fn check_commit_without_group(&self, group: &GroupId, generation: Generation) -> Result<(), GroupError> {
         if generation < Generation(0) {
             return Ok(());
