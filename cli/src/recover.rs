@@ -10,8 +10,9 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
 use esker_agent::settings::Profile;
-use esker_compaction::recover::{self, Begun, Left, Recovered};
+use esker_compaction::recover::{self, Admin, Begun, Left, Recovered};
 use esker_metadata::keys::topic::{self, Topic};
+use esker_metadata::keys::{config, quota, scram};
 use esker_metadata::store::{Compare, KeyRange, MetadataStore, Op, Txn};
 use esker_segment::id::TopicId;
 use esker_segment::name::ClusterId;
@@ -141,8 +142,18 @@ async fn topics(metadata: &dyn MetadataStore) -> anyhow::Result<BTreeMap<TopicId
 
 fn summary(cluster: &ClusterId, recovered: &Recovered) -> String {
     let topics = recovered.fold.topics().count();
+    let set = match &recovered.admin {
+        Some(keys) => format!(
+            "{} configs of topics, {} of brokers and others, {} quotas, {} credentials",
+            keys.of(topic::PREFIX).count(),
+            keys.of(config::PREFIX).count(),
+            keys.of(quota::PREFIX).count(),
+            keys.of(scram::PREFIX).count(),
+        ),
+        None => "unknown: the checkpoint is of a version that did not keep configs, quotas and credentials".to_owned(),
+    };
     let mut text = format!(
-        "cluster      {cluster}\nincarnation  {}\ncheckpoint   {}\nreplayed     {}\nlog index    {}\ntopics       {topics}\nleft out     {}\n",
+        "cluster      {cluster}\nincarnation  {}\ncheckpoint   {}\nreplayed     {}\nlog index    {}\ntopics       {topics}\nset          {set}\nleft out     {}\n",
         recovered.incarnation,
         recovered.checkpoint,
         recovered.replayed,
@@ -169,6 +180,15 @@ fn outcome(begun: &Begun) -> String {
         "begun        incarnation {}, id {:032x}, after log index {}\n",
         begun.incarnation.number, begun.incarnation.id, begun.incarnation.base
     );
+    text.push_str(match begun.admin {
+        Admin::Kept => "set          as etcd has it, which is newer than the checkpoint\n",
+        Admin::Restored { .. } => {
+            "set          as it was at the checkpoint; what was altered since, of topics, brokers, quotas and users, is lost\n"
+        }
+        Admin::Unknown => {
+            "set          only what etcd has: configs of brokers and groups, quotas and credentials that it does not have are lost\n"
+        }
+    });
     for topic in &begun.without_configs {
         text.push_str(&format!(
             "  topic {topic}: its configs are not known any more; it keeps all records until retention.ms and retention.bytes are set\n"

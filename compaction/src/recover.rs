@@ -5,7 +5,7 @@
 //! cannot be ordered is named, not guessed: its offsets may have been given to something else.
 //!
 //! Owns: putting the fold together (`gather`, `replay`), the first checkpoint of the new incarnation, the keys of the
-//! coordination store (`begin`).
+//! coordination store (`begin`), among them what administrators had set (`admin`).
 //! Does not own: the formats, the command line.
 //!
 //! Invariants: nothing of the old incarnation is changed or deleted in the bucket. The new incarnation number is the leader
@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use esker_metadata::checkpoint::AdminKeys;
 use esker_metadata::keys::incarnation::Incarnation;
 use esker_metadata::store::MetadataError;
 use esker_model::Fold;
@@ -23,10 +24,12 @@ use esker_segment::wire::FormatError;
 use esker_storage::named::NamedObjects;
 use esker_storage::store::StoreError;
 
+mod admin;
 mod begin;
 mod gather;
 mod replay;
 
+pub use admin::Admin;
 pub use begin::{Before, Begun, begin, look};
 pub use gather::{Bucket, clusters, gather};
 
@@ -160,6 +163,8 @@ pub struct Recovered {
     pub replayed: u64,
     /// What is not in it.
     pub left: Vec<Left>,
+    /// What administrators had set when the checkpoint was written; none in one of a version that did not keep it.
+    pub admin: Option<AdminKeys>,
     manifest: Option<gather::FoundManifest>,
     segments: Vec<IndexedSegment>,
     txn_ends: Vec<IndexedTxnEnd>,
@@ -175,7 +180,7 @@ pub async fn recover(
     bucket: Bucket,
     topics: &BTreeMap<TopicId, String>,
 ) -> Result<Recovered, RecoverError> {
-    let incarnation = bucket.incarnation;
+    let (incarnation, admin) = (bucket.incarnation, bucket.admin.clone());
     let mut left = bucket.damaged.clone();
     let orders = replay::orders(objects, &bucket, &mut left).await?;
     let mut replay = replay::Replay::begin(bucket, topics);
@@ -192,6 +197,7 @@ pub async fn recover(
         txn_ends: replay.txn_ends,
         fold: replay.fold,
         left,
+        admin,
     })
 }
 

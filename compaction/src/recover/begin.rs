@@ -5,9 +5,9 @@
 //! Does not own: what is recovered.
 
 use bytes::Bytes;
+use esker_metadata::checkpoint::{AdminKeys, with_admin_keys};
 use esker_metadata::keys::incarnation::{self, Incarnation};
 use esker_metadata::keys::root::{self, IndexRef, ObjectRef, Root};
-use esker_metadata::keys::topic::{self, Topic};
 use esker_metadata::keys::{commit, head, leader, owner, published, record, session, void};
 use esker_metadata::store::{Compare, KeyRange, KeyValue, MetadataStore, Op, OpResult, Revision, Txn, TxnOutcome};
 use esker_model::CommitPosition;
@@ -20,12 +20,13 @@ use esker_segment::name::{ObjectKind, ObjectName, SegmentName};
 use esker_storage::named::NamedObjects;
 use esker_storage::store::ObjectKey;
 
+use super::admin::{self, Admin};
 use super::{RecoverError, Recovered};
 
 /// Batches of one index object.
 const INDEX_BATCHES_MAX: usize = 65_536;
 /// Keys that one transaction deletes or puts.
-const KEYS_MAX: usize = 100;
+pub(super) const KEYS_MAX: usize = 100;
 
 /// Times that a transaction is sent whose repetition does no harm.
 const SENDS_MAX: u32 = 5;
@@ -35,6 +36,14 @@ const SENDS_MAX: u32 = 5;
 pub struct Before {
     incarnation: Option<KeyValue>,
     unmoved: Vec<Compare>,
+    revision: Revision,
+}
+
+impl Before {
+    /// Whether the store has gone on from what a checkpoint says of it: it is neither empty nor an old copy.
+    pub(super) fn is_newer_than(&self, keys: &AdminKeys) -> bool {
+        self.incarnation.is_some() && self.revision >= keys.revision
+    }
 }
 
 /// Looks at the coordination store; to be done before [`super::gather`]. If anybody commits or publishes after this, what was
@@ -45,6 +54,7 @@ pub struct Before {
 pub async fn look(store: &dyn MetadataStore) -> Result<Before, RecoverError> {
     let keys = [incarnation::KEY, root::KEY, head::KEY];
     let snapshot = store.snapshot(keys.clone().map(KeyRange::Key).into()).await?;
+    let revision = snapshot.revision;
     let found = snapshot.ranges.into_iter().map(|range| range.into_iter().next());
     let mut found: Vec<Option<KeyValue>> = found.collect();
     let unmoved = keys.into_iter().zip(&found).map(|(key, found)| match found {
@@ -54,6 +64,7 @@ pub async fn look(store: &dyn MetadataStore) -> Result<Before, RecoverError> {
     Ok(Before {
         unmoved: unmoved.collect(),
         incarnation: found.swap_remove(0),
+        revision,
     })
 }
 
@@ -64,6 +75,8 @@ pub struct Begun {
     pub incarnation: Incarnation,
     /// Topics whose configs are not known any more: they have the defaults, but keep everything.
     pub without_configs: Vec<String>,
+    /// Where configs of brokers and groups, quotas and credentials come from.
+    pub admin: Admin,
 }
 
 /// Writes the first checkpoint of a new life and makes it the cluster's.
@@ -108,15 +121,17 @@ pub async fn begin(
     let root = checkpoint(objects, &recovered, next).await?;
     let began = take_over(store, before, next, &root).await?;
     forget(store, began).await?;
-    let without_configs = topics(store, &recovered).await?;
+    let admin = admin::restore(store, &recovered, before).await?;
+    let without_configs = admin::topics(store, &recovered, before).await?;
     Ok(Begun {
         incarnation: next,
         without_configs,
+        admin,
     })
 }
 
 /// Sends a transaction whose repetition does no harm until there is an answer.
-async fn send(store: &dyn MetadataStore, txn: Txn) -> Result<TxnOutcome, RecoverError> {
+pub(super) async fn send(store: &dyn MetadataStore, txn: Txn) -> Result<TxnOutcome, RecoverError> {
     for _ in 1..SENDS_MAX {
         match store.txn(txn.clone()).await {
             Ok(outcome) => return Ok(outcome),
@@ -167,7 +182,18 @@ async fn checkpoint(objects: &NamedObjects, recovered: &Recovered, next: Incarna
         object.last = next.base;
         indexes.push(writer.index(object).await?);
     }
-    let state = writer.put(ObjectKind::State, recovered.fold.encode_state()).await?;
+    let state = match &recovered.admin {
+        // Of another store, whose revisions mean nothing here.
+        Some(found) => with_admin_keys(
+            recovered.fold.begin_state(),
+            &AdminKeys {
+                revision: Revision(0),
+                keys: found.keys.clone(),
+            },
+        ),
+        None => recovered.fold.encode_state(),
+    };
+    let state = writer.put(ObjectKind::State, state).await?;
     Ok(Root {
         index: next.base,
         revision: Revision(0),
@@ -274,49 +300,4 @@ async fn forget(store: &dyn MetadataStore, began: Revision) -> Result<(), Recove
         send(store, delete).await?;
     }
     Ok(())
-}
-
-/// The configs of a topic whose own are lost: it may have been one that keeps its records for ever, or by key, and retention
-/// begins with the first compactor.
-fn keep_everything() -> Vec<(String, String)> {
-    ["retention.bytes", "retention.ms"]
-        .map(|name| (name.to_owned(), "-1".to_owned()))
-        .to_vec()
-}
-
-/// Makes the records of topics those of the fold. Says which had none.
-async fn topics(store: &dyn MetadataStore, recovered: &Recovered) -> Result<Vec<String>, RecoverError> {
-    let prefix = KeyRange::Prefix(Bytes::from_static(topic::PREFIX.as_bytes()));
-    let records = store.snapshot(vec![prefix]).await?.ranges.into_iter().flatten();
-    let mut ops = Vec::new();
-    let mut known = std::collections::BTreeSet::new();
-    for kv in records {
-        let name = topic::parse_key(&kv.key).unwrap_or_default().to_owned();
-        let id = Topic::decode(&kv.value).ok().map(|topic| topic.id);
-        match recovered.fold.topic_named(&name) {
-            Some(found) if id == Some(found.id) => drop(known.insert(name)),
-            _ => ops.push(Op::Delete(kv.key)),
-        }
-    }
-    let mut without = Vec::new();
-    for found in recovered.fold.topics().filter(|found| !known.contains(found.name)) {
-        let record = Topic {
-            id: found.id,
-            replication_factor: 1,
-            configs: keep_everything(),
-        };
-        let key = topic::key(found.name);
-        // A record of another topic of that name goes by being replaced.
-        ops.retain(|op| *op.key() != key);
-        ops.push(Op::put(key, record.encode()));
-        without.push(found.name.to_owned());
-    }
-    for some in ops.chunks(KEYS_MAX) {
-        let change = Txn {
-            then: some.to_vec(),
-            ..Txn::default()
-        };
-        send(store, change).await?;
-    }
-    Ok(without)
 }

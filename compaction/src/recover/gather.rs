@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use esker_metadata::checkpoint::AdminKeys;
 use esker_metadata::keys::root::ObjectRef;
 use esker_model::Fold;
 use esker_segment::checkpoint::IndexObject;
@@ -35,6 +36,8 @@ pub struct Bucket {
     pub newest: IncarnationNumber,
     /// The state of its newest checkpoint, without unmerged batches; an empty fold if there is none.
     pub(super) fold: Fold,
+    /// What administrators had set by then, if the checkpoint says so.
+    pub(super) admin: Option<AdminKeys>,
     pub(super) manifest: Option<FoundManifest>,
     /// Fresh segments that it names as they are.
     pub(super) in_manifest: BTreeSet<SegmentName>,
@@ -112,7 +115,7 @@ pub async fn gather(objects: &NamedObjects) -> Result<Bucket, RecoverError> {
             .map(|(name, bytes)| (*name, *bytes))
     };
     let mut damaged = Vec::new();
-    let fold = newest_state(objects, kind(ObjectKind::State).collect(), &mut damaged).await?;
+    let (fold, admin) = newest_state(objects, kind(ObjectKind::State).collect(), &mut damaged).await?;
     let last_segment = all
         .keys()
         .filter(|name| matches!(name, ObjectName::Segment(_)))
@@ -156,6 +159,7 @@ pub async fn gather(objects: &NamedObjects) -> Result<Bucket, RecoverError> {
         segments: segments.collect(),
         damaged,
         fold,
+        admin,
     })
 }
 
@@ -184,13 +188,14 @@ async fn newest_state(
     objects: &NamedObjects,
     states: Vec<(ObjectName, u64)>,
     damaged: &mut Vec<Left>,
-) -> Result<Fold, RecoverError> {
-    let mut newest = Fold::new();
+) -> Result<(Fold, Option<AdminKeys>), RecoverError> {
+    let (mut newest, mut newest_admin) = (Fold::new(), None);
     for (name, bytes) in states {
         let read = objects.read_whole(&name, bytes).await?;
-        match Fold::decode_state(&read) {
-            Ok(fold) if (fold.incarnation().0, fold.index()) > (newest.incarnation().0, newest.index()) => {
-                newest = fold;
+        let decoded = Fold::decode_state(&read).and_then(|fold| Ok((fold, AdminKeys::of_state(&read)?)));
+        match decoded {
+            Ok((fold, admin)) if (fold.incarnation().0, fold.index()) > (newest.incarnation().0, newest.index()) => {
+                (newest, newest_admin) = (fold, admin);
             }
             Ok(_) => {}
             Err(why) => damaged.push(Left::Damaged {
@@ -199,7 +204,7 @@ async fn newest_state(
             }),
         }
     }
-    Ok(newest)
+    Ok((newest, newest_admin))
 }
 
 /// The life of the newest checkpoint.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use esker_compaction::check::check;
 use esker_compaction::garbage::{Collector, GarbageError};
 use esker_compaction::incarnation::IncarnationError;
-use esker_compaction::recover::{self, Begun, Left, RecoverError, Recovered};
+use esker_compaction::recover::{self, Admin, Begun, Left, RecoverError, Recovered};
+use esker_metadata::checkpoint::AdminKeys;
 use esker_metadata::keys::topic::{self as topic_key, Topic as TopicRecord};
 use esker_metadata::log::{Cluster, bootstrap, read_root};
 use esker_metadata::simulated::SimulatedStore;
@@ -207,6 +208,115 @@ async fn a_lost_store_is_built_again_and_an_idle_cluster_loses_nothing() {
     assert!(node.replica.fold().topic(topic).is_some());
     let records = node.replica.topic_records();
     assert!(records.is_empty() || records[0].0 == "a");
+}
+
+/// Keys of administrators.
+fn admin_keys(world: &World) -> Vec<(bytes::Bytes, bytes::Bytes)> {
+    let ranges = AdminKeys::PREFIXES.map(|prefix| KeyRange::Prefix(prefix.into()));
+    let found = world.metadata.peek(&ranges).ranges.into_iter().flatten();
+    found.map(|kv| (kv.key, kv.value)).collect()
+}
+
+async fn put(world: &World, key: impl Into<bytes::Bytes>, value: impl Into<bytes::Bytes>) {
+    let put = Txn {
+        then: vec![Op::put(key.into(), value.into())],
+        ..Txn::default()
+    };
+    world.metadata.txn(put).await.unwrap();
+}
+
+/// A topic with configs of its own, and of everything else that administrators set something; then a checkpoint.
+async fn administered(world: &mut World) -> TopicId {
+    let node = world.node().await;
+    let topic = node.create("a", 1).await;
+    let record = TopicRecord {
+        id: topic,
+        replication_factor: 3,
+        configs: vec![("cleanup.policy".to_owned(), "compact".to_owned())],
+    };
+    put(world, topic_key::key("a"), record.encode()).await;
+    // Of many transactions.
+    for number in 0..150 {
+        put(world, format!("quota/user=u{number}"), format!("quota {number}")).await;
+    }
+    put(world, "config/broker/", "for all").await;
+    put(world, "config/group/g", vec![7; 300 << 10]).await;
+    put(world, "scram/sha-256/u", "credential").await;
+    world.produce(&node, &[(at(topic, 0), 1, 100)]).await;
+    settle(&mut world.compaction(&node, small())).await;
+    topic
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_administrators_set_comes_back_with_a_lost_store_again_and_again() {
+    let mut world = World::new(21).await;
+    administered(&mut world).await;
+    let set = admin_keys(&world);
+    assert_eq!(set.len(), 154);
+    for _ in 0..2 {
+        restore(&mut world, Vec::new()).await;
+        let (begun, left) = revive(&mut world).await;
+        assert_eq!((begun.without_configs, left), (Vec::new(), Vec::new()));
+        assert_eq!(begun.admin, Admin::Restored { keys: 153 });
+        assert_eq!(admin_keys(&world), set);
+        // A life in which nobody wrote anything does not count.
+        let node = world.node().await;
+        world.produce(&node, &[(at(topic_of(&node), 0), 1, 10)]).await;
+        world.dethrone().await;
+        settle(&mut world.compaction(&node, small())).await;
+    }
+}
+
+fn topic_of(node: &Node) -> TopicId {
+    node.replica.fold().topic_named("a").unwrap().id
+}
+
+/// Rather what the checkpoint says than what was true before: a credential may have been taken back since.
+#[tokio::test(start_paused = true)]
+async fn an_old_copy_is_made_what_the_checkpoint_says() {
+    let mut world = World::new(22).await;
+    let old_copy = copy_of(&world);
+    administered(&mut world).await;
+    let set = admin_keys(&world);
+    restore(&mut world, old_copy).await;
+    put(&world, "scram/sha-256/gone", "taken back").await;
+    put(&world, "config/broker/", "as it was").await;
+    let (begun, _) = revive(&mut world).await;
+    assert_eq!(begun.admin, Admin::Restored { keys: 153 });
+    assert_eq!(admin_keys(&world), set);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_went_on_from_the_checkpoint_is_believed() {
+    let mut world = World::new(23).await;
+    administered(&mut world).await;
+    put(&world, "config/broker/", "newer").await;
+    let set = admin_keys(&world);
+    let (begun, _) = revive(&mut world).await;
+    assert_eq!(begun.admin, Admin::Kept);
+    assert_eq!(admin_keys(&world), set);
+}
+
+/// Of a version that did not keep what administrators set.
+#[tokio::test(start_paused = true)]
+async fn an_old_checkpoint_is_recovered_and_what_is_lost_is_said() {
+    let mut world = World::new(24).await;
+    administered(&mut world).await;
+    let root = read_root(&world.cluster).await.unwrap().unwrap().root;
+    let state = world
+        .objects
+        .read_whole(&root.state.name, root.state.length_bytes)
+        .await
+        .unwrap();
+    let old = esker_model::Fold::decode_state(&state).unwrap().encode_state();
+    world.objects.create(&root.state.name, old.chunks).await.unwrap();
+    restore(&mut world, Vec::new()).await;
+    let (begun, _) = revive(&mut world).await;
+    assert_eq!(
+        (begun.admin, begun.without_configs),
+        (Admin::Unknown, vec!["a".to_owned()])
+    );
+    assert_eq!(admin_keys(&world).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,6 +74,12 @@ impl Fold {
     /// The verdict state as a state object.
     #[must_use]
     pub fn encode_state(&self) -> Written {
+        self.begin_state().finish()
+    }
+
+    /// The sections of the verdict state, for somebody who has more to say in the same object.
+    #[must_use]
+    pub fn begin_state(&self) -> ContainerBuilder {
         let mut out = ContainerBuilder::new(ContainerKind::State, STATE_VERSION);
         let mut section = |name, encode: &dyn Fn(&mut Encoder)| {
             let mut content = Encoder::new();
@@ -85,7 +91,7 @@ impl Fold {
         section(PRODUCERS, &|out| self.producers.encode(out));
         section(WINDOWS, &|out| self.encode_windows(out));
         section(GROUPS, &|out| self.encode_groups(out));
-        out.finish()
+        out
     }
 
     /// The fold of a state object, with an empty unmerged index.

@@ -1,6 +1,6 @@
 //! Checkpoints: the fold's state and the unmerged index as immutable objects, and the root that names them.
 //!
-//! Owns: what a checkpoint consists of (`write`), reading one back ([`load`]), names of the objects that are not segments
+//! Owns: what a checkpoint consists of (`write`, [`AdminKeys`]), reading one back ([`load`]), names of the objects that are not segments
 //! and the publication that makes them count (`publication`).
 //! Does not own: formats (`esker-segment`, `esker-model`), when there is a checkpoint (compaction), truncation (`log`).
 //!
@@ -16,11 +16,13 @@ use esker_storage::store::{ObjectKey, StoreError};
 
 use crate::keys::root::{ObjectRef, Root};
 
+mod admin_keys;
 mod publication;
 mod write;
 
+pub use admin_keys::AdminKeys;
 pub use publication::{LiveSession, ObjectWriter, PublishError};
-pub use write::{CheckpointError, WrittenCheckpoint, rebase, write};
+pub use write::{CheckpointError, WrittenCheckpoint, rebase, with_admin_keys, write};
 
 /// Why a checkpoint cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -308,7 +308,7 @@ async fn put_topic(agent: &Arc<Agent>, name: &str, old: &Topic, new: &Topic) -> 
 }
 
 /// An entry that changes nothing.
-fn nothing(topic: TopicId) -> Entry {
+pub(super) fn nothing(topic: TopicId) -> Entry {
     Entry::Trim(Trim {
         partition: TopicPartition {
             topic,

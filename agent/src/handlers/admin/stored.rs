@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use esker_kafka::ErrorCode;
 use esker_metadata::store::{Compare, KeyRange, KeyValue, MetadataError, Op, Txn};
-use tracing::warn;
+use esker_segment::id::TopicId;
+use tracing::{debug, warn};
 
+use super::alter_configs::nothing;
 use crate::agent::Agent;
 use crate::handlers::create_topics::Refused;
 
@@ -105,6 +107,13 @@ impl Census {
     }
 }
 
+/// A checkpoint keeps what administrators have set, and comes only after a commit: so there is one, soon, for nobody waits.
+fn keep(agent: &Agent) {
+    if let Err(error) = agent.log.enqueue(vec![nothing(TopicId(0))]) {
+        debug!(%error, "what was set is kept with the next checkpoint");
+    }
+}
+
 /// Changes a key as `decide` says of what it holds.
 ///
 /// # Errors
@@ -133,7 +142,10 @@ pub(super) async fn change(
             otherwise: Vec::new(),
         };
         match store.txn(txn).await {
-            Ok(outcome) if outcome.succeeded => return Ok(()),
+            Ok(outcome) if outcome.succeeded => {
+                keep(agent);
+                return Ok(());
+            }
             Ok(_) => {}
             Err(error) => problem = unreachable(&error),
         }

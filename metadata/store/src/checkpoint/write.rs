@@ -12,12 +12,13 @@ use esker_model::entry::{Entry, SegmentEntry, TxnOutcome};
 use esker_model::unmerged::{MarkerInfo, Source, UnmergedBatch, UnmergedEntry};
 use esker_model::{CommitRecord, Digest, Fold};
 use esker_segment::checkpoint::{IndexObject, IndexedSegment, IndexedTxnEnd};
-use esker_segment::container::Written;
+use esker_segment::container::{ContainerBuilder, Written};
 use esker_segment::id::LogIndex;
 use esker_segment::name::{ObjectKind, ObjectName, SegmentName};
 use esker_storage::named::NamedObjects;
 use esker_storage::store::StoreError;
 
+use super::admin_keys::{self, AdminKeys};
 use super::publication::ObjectWriter;
 use crate::keys::root::{INDEXES_MAX, IndexRef, ObjectRef, Root};
 use crate::log::{AppliedCommit, Cluster, LogSnapshot, PublishedRoot, read_log};
@@ -98,7 +99,8 @@ pub async fn write(
     if indexes.len() > INDEXES_MAX {
         return Err(CheckpointError::TooManyIndexes(indexes.len()));
     }
-    let state = store(objects, writer, ObjectKind::State, cut.state, &mut written).await?;
+    let state = with_admin_keys(cut.state, &AdminKeys::read(&*cluster.store).await?);
+    let state = store(objects, writer, ObjectKind::State, state, &mut written).await?;
     let root = Root {
         index: cut.index,
         revision,
@@ -109,6 +111,13 @@ pub async fn write(
         merged_through: seen.map_or(LogIndex(0), |seen| seen.root.merged_through),
     };
     Ok(Some(WrittenCheckpoint { root, objects: written }))
+}
+
+/// The state object of a fold and of what administrators had set by then.
+#[must_use]
+pub fn with_admin_keys(mut state: ContainerBuilder, keys: &AdminKeys) -> Written {
+    state.section(admin_keys::SECTION, keys.encode());
+    state.finish()
 }
 
 /// The index objects of a root, fewer of them if many small ones stand at the end: when nothing is merged for long, a root
@@ -170,7 +179,7 @@ pub fn rebase(written: &Root, before: Option<&Root>, current: &Root) -> Option<R
 struct Cut {
     index: LogIndex,
     digest: Digest,
-    state: Written,
+    state: ContainerBuilder,
 }
 
 impl Cut {
@@ -182,7 +191,7 @@ impl Cut {
             Self {
                 index: fold.index(),
                 digest: fold.digest(),
-                state: fold.encode_state(),
+                state: fold.begin_state(),
             }
         })
     }
