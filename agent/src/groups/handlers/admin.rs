@@ -2,6 +2,7 @@
 //!
 //! A group that has offsets but no members is an empty group to people, whether or not a coordinator remembers it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use esker_kafka::messages::delete_groups_request::DeleteGroupsRequest;
@@ -34,7 +35,7 @@ impl Coordinator {
         let mut groups = Vec::with_capacity(request.groups.len());
         for group in &request.groups {
             let mut described = self.describe_one(group, ctx.version).await;
-            if request.include_authorized_operations {
+            if request.include_authorized_operations && described.error_code == ErrorCode::None.code() {
                 described.authorized_operations = OPERATIONS;
             }
             groups.push(described);
@@ -69,7 +70,7 @@ impl Coordinator {
             },
             Ok(_) if version >= NOT_FOUND_SINCE => DescribedGroup {
                 error_code: ErrorCode::GroupIdNotFound.code(),
-                error_message: Some(Str::from(format!("group {id} does not exist"))),
+                error_message: Some(Str::from(format!("Group {id} not found."))),
                 group_state: Str::from_static(State::Dead.name()),
                 ..blank
             },
@@ -123,10 +124,11 @@ impl Coordinator {
         }
     }
 
-    /// Answers DeleteGroups 0 to 2.
+    /// Answers DeleteGroups 0 to 2. A group that is named twice is deleted and answered once.
     pub async fn delete_groups(self: &Arc<Self>, request: &DeleteGroupsRequest) -> DeleteGroupsResponse {
         let mut results = Vec::with_capacity(request.groups_names.len());
-        for group in &request.groups_names {
+        let mut named = BTreeSet::new();
+        for group in request.groups_names.iter().filter(|group| named.insert(group.as_str())) {
             let verdict = self.delete(&group_id(group)).await;
             results.push(DeletableGroupResult {
                 group_id: group.clone(),

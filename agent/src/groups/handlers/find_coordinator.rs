@@ -6,6 +6,9 @@ use esker_kafka::{ErrorCode, Str};
 
 /// First version that asks for several keys.
 const MANY_KEYS_SINCE: i16 = 4;
+/// What Kafka says beside no error, where one key is asked for and where several are.
+const NO_ERROR_OLD: &str = "NONE";
+const NO_ERROR: &str = "";
 
 /// An agent as this client reaches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +44,11 @@ pub fn find_coordinator(
             host: node.host,
             port: i32::from(node.port),
             error_code: ErrorCode::None.code(),
-            error_message: None,
+            error_message: Some(Str::from_static(if version < MANY_KEYS_SINCE {
+                NO_ERROR_OLD
+            } else {
+                NO_ERROR
+            })),
         },
         (0 | 1, None) => none(
             key,

@@ -30,6 +30,9 @@ impl Coordinator {
             ..OffsetDeleteResponse::default()
         };
         let id = group_id(&request.group_id);
+        if id.is_empty() {
+            return refuse(ErrorCode::InvalidGroupId);
+        }
         if let Err(refusal) = self.check_owned(&id) {
             return refuse(refusal.code());
         }
@@ -48,7 +51,7 @@ impl Coordinator {
         }
         let mut answers = Vec::new();
         let queued = self.delete_offsets(&id, |group| {
-            let subscribed = group.map_or(Ok(BTreeSet::new()), subscribed_topics)?;
+            let subscribed = group.map_or(Ok(Subscribed::none()), subscribed_topics)?;
             let (changes, codes) = plan(request, &found.topics, &subscribed);
             answers = codes;
             Ok(changes)
@@ -68,10 +71,30 @@ impl Coordinator {
     }
 }
 
-/// What the members read: these offsets must stay. Groups whose metadata is not ours to read must be empty.
-fn subscribed_topics(group: &Group) -> Result<BTreeSet<Str>, GroupError> {
+/// What the members of a group read: these offsets must stay.
+enum Subscribed {
+    To(BTreeSet<Str>),
+    /// Somebody's subscription cannot be read.
+    PerhapsToAll,
+}
+
+impl Subscribed {
+    const fn none() -> Self {
+        Self::To(BTreeSet::new())
+    }
+
+    fn contains(&self, topic: &Str) -> bool {
+        match self {
+            Self::To(topics) => topics.contains(topic),
+            Self::PerhapsToAll => true,
+        }
+    }
+}
+
+/// Groups of other kinds than consumers say nothing that could be read here: they must be empty.
+fn subscribed_topics(group: &Group) -> Result<Subscribed, GroupError> {
     match group.state() {
-        State::Empty => return Ok(BTreeSet::new()),
+        State::Empty => return Ok(Subscribed::none()),
         State::Dead => return Err(GroupError::NoSuchGroup),
         State::PreparingRebalance | State::CompletingRebalance | State::Stable => {}
     }
@@ -81,11 +104,10 @@ fn subscribed_topics(group: &Group) -> Result<BTreeSet<Str>, GroupError> {
     {
         return Err(GroupError::NotEmpty);
     }
-    let subscriptions = group
-        .subscriptions()
-        .map(|metadata| topics_of(metadata).ok_or(GroupError::NotEmpty));
-    let subscriptions: Vec<Vec<Str>> = subscriptions.collect::<Result<_, _>>()?;
-    Ok(subscriptions.into_iter().flatten().collect())
+    let subscriptions: Option<Vec<Vec<Str>>> = group.subscriptions().map(topics_of).collect();
+    Ok(subscriptions.map_or(Subscribed::PerhapsToAll, |topics| {
+        Subscribed::To(topics.into_iter().flatten().collect())
+    }))
 }
 
 /// The topics of a subscription; `None` if it cannot be read.
@@ -99,20 +121,20 @@ fn topics_of(metadata: Bytes) -> Option<Vec<Str>> {
 fn plan(
     request: &OffsetDeleteRequest,
     found: &[Option<Topic>],
-    subscribed: &BTreeSet<Str>,
+    subscribed: &Subscribed,
 ) -> (Vec<OffsetChange>, Vec<OffsetDeleteResponseTopic>) {
     let mut changes = Vec::new();
     let topics = request.topics.iter().zip(found).map(|(topic, found)| {
         let partitions = topic.partitions.iter().map(|partition| {
             let mut delete = || {
-                if subscribed.contains(&topic.name) {
-                    return Err(ErrorCode::GroupSubscribedToTopic);
-                }
                 let found = found.as_ref().ok_or(ErrorCode::UnknownTopicOrPartition)?;
                 let index = u32::try_from(partition.partition_index)
                     .ok()
                     .filter(|index| *index < found.partitions);
                 let index = PartitionIndex(index.ok_or(ErrorCode::UnknownTopicOrPartition)?);
+                if subscribed.contains(&topic.name) {
+                    return Err(ErrorCode::GroupSubscribedToTopic);
+                }
                 changes.push(OffsetChange {
                     topic: found.id,
                     partition: index,

@@ -266,6 +266,9 @@ fn coordinator_is_found_for_every_key() {
                 (found.error_code, found.node_id, &*found.host, found.port),
                 (0, 7, "10.0.0.1", 9092)
             );
+            // Kafka names the code where nothing went wrong.
+            let message = found.error_message.as_deref();
+            assert_eq!(message, Some(if version == 0 { "" } else { "NONE" }));
             continue;
         }
         let keys: Vec<&str> = found.coordinators.iter().map(|one| &*one.key).collect();
@@ -276,6 +279,8 @@ fn coordinator_is_found_for_every_key() {
                 .iter()
                 .all(|one| (one.error_code, one.node_id, one.port) == (0, 7, 9092))
         );
+        let messages = found.coordinators.iter().map(|one| one.error_message.as_deref());
+        assert_eq!(messages.collect::<Vec<_>>(), [Some(""); 2]);
     }
     for (version, key_type) in [(1, 9), (4, -1), (6, 2)] {
         let keys = vec![Str::from("g")];
@@ -316,5 +321,5 @@ async fn handlers_can_run_as_tasks() {
             gone.results.len(),
         )
     });
-    assert_eq!(task.await.unwrap(), (0, 0, 1, ErrorCode::GroupIdNotFound.code(), 0));
+    assert_eq!(task.await.unwrap(), (0, 0, 1, ErrorCode::InvalidGroupId.code(), 0));
 }
