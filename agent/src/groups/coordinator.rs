@@ -3,7 +3,7 @@
 //! Owns: the map of groups and its bounds, locks, parked requests, when time-outs are looked at (`alarms`).
 //! Does not own: decisions (`group`), Kafka messages (`handlers`), storage (`seams`).
 //!
-//! Invariants: MEM-1 by `groups_max`, `members_max` and `state_bytes_max`. A group's lock is taken inside the map's, never
+//! Invariants: MEM-1 by `groups_max`, `members_max` and `state_bytes_max`, and for groups taken over by twice what they had. A group's lock is taken inside the map's, never
 //! the other way round, and no lock is held across an await.
 
 mod alarms;
@@ -161,11 +161,21 @@ impl Coordinator {
             return Err(GroupError::InvalidSessionTimeout { asked, min, max });
         }
         let bytes: usize = join.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum();
-        self.check_bytes(bytes)?;
-        let slot = if join.member.is_empty() {
-            self.slot_or_new(group)?
-        } else {
-            self.existing(group)?
+        let slot = self.slot(group);
+        let known = |slot: &Arc<Slot>| slot.lock().group.knows(&join.member, join.instance.as_ref());
+        let slot = match slot.filter(known) {
+            Some(slot) => {
+                self.check_room(&slot, bytes)?;
+                slot
+            }
+            None => {
+                self.check_bytes(bytes)?;
+                if join.member.is_empty() {
+                    self.slot_or_new(group)?
+                } else {
+                    self.existing(group)?
+                }
+            }
         };
         let answer = self.park(&slot, |cell, now, to| {
             join.reply_to = to;
@@ -186,8 +196,8 @@ impl Coordinator {
             return Err(GroupError::InvalidGroupId);
         }
         self.check_owned(group)?;
-        self.check_bytes(sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum())?;
         let slot = self.existing(group)?;
+        self.check_room(&slot, sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum())?;
         let answer = self.park(&slot, |cell, now, to| {
             sync.reply_to = to;
             cell.group.sync(now, sync)
@@ -299,7 +309,9 @@ impl Coordinator {
         for (id, stored) in groups {
             let now = self.now();
             let group = Group::restore(Arc::clone(&self.settings), now, stored);
+            let bytes = group.bytes();
             let slot = Arc::new(Slot::new(id.clone(), group));
+            slot.lock().adopted = bytes;
             self.bytes.fetch_add(slot.overhead(), Ordering::Relaxed);
             let before = self.lock_groups().by_id.insert(id, Arc::clone(&slot));
             // What a request that was on its way has left there.
@@ -348,6 +360,16 @@ impl Coordinator {
             });
         }
         Ok(())
+    }
+
+    /// Room for more bytes of a group that is there. One that was taken over may always have twice what it had then: how many are
+    /// taken over nobody here decides, and they must be able to go on, while others find no room.
+    fn check_room(&self, slot: &Slot, more: usize) -> Result<(), GroupError> {
+        self.check_bytes(more).or_else(|full| {
+            let cell = slot.lock();
+            let fits = cell.group.bytes().saturating_add(more) <= cell.adopted.saturating_mul(2);
+            if fits { Ok(()) } else { Err(full) }
+        })
     }
 
     fn slot(&self, id: &GroupId) -> Option<Arc<Slot>> {

@@ -209,6 +209,12 @@ impl Group {
         self.roster.is_empty()
     }
 
+    /// Whether a member of this id, or with this instance id, is in it.
+    #[must_use]
+    pub fn knows(&self, member: &MemberId, instance: Option<&InstanceId>) -> bool {
+        self.roster.contains(member) || instance.is_some_and(|instance| self.roster.static_member(instance).is_some())
+    }
+
     /// Bytes counted against `state_bytes_max`.
     #[must_use]
     pub const fn bytes(&self) -> usize {

@@ -28,6 +28,8 @@ pub(super) struct Cell {
     pub(super) parked: HashMap<ReplyTo, oneshot::Sender<Reply>>,
     /// Bytes of the group that are in the coordinator's sum.
     pub(super) counted: usize,
+    /// Bytes that it had when it was taken over from another coordinator.
+    pub(super) adopted: usize,
     /// When its alarm rings.
     pub(super) alarm: Option<Duration>,
 }
@@ -38,6 +40,7 @@ impl Slot {
             group,
             parked: HashMap::new(),
             counted: 0,
+            adopted: 0,
             alarm: None,
         };
         Self {

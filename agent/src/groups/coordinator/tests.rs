@@ -307,6 +307,68 @@ async fn memory_of_all_groups_is_bounded() {
     assert!(refused > 80, "{refused}");
 }
 
+/// As settled by another coordinator: one member, which takes so many bytes.
+async fn stored_with(name: &GroupId, bytes: usize) -> (Joined, StoredGroup) {
+    let bench = Bench::new(GroupSettings::default());
+    let mut command = join_as(&bench.coordinator, "", 3);
+    command.protocols[0].metadata = Bytes::from(vec![0; bytes]);
+    let joined = bench.coordinator.join(name, command).await.unwrap();
+    let sync = sync_as(&joined, vec![(joined.member.clone(), Bytes::from_static(b"all"))]);
+    bench.coordinator.sync(name, sync).await.unwrap();
+    let stored = bench.store.stored.lock().unwrap().last().unwrap().clone();
+    (joined, stored)
+}
+
+/// Of two coordinators that died at once: more than this one would have taken itself.
+#[tokio::test(start_paused = true)]
+async fn groups_that_are_taken_over_go_on_above_the_bound_and_nobody_else_gets_in() {
+    let bench = Bench::new(GroupSettings {
+        state_bytes_max: 20_000,
+        ..GroupSettings::default()
+    });
+    let coordinator = &bench.coordinator;
+    let full = |outcome| matches!(outcome, Err(GroupError::Overloaded { .. }));
+    let mut members = Vec::new();
+    for name in ["a", "b"] {
+        let (joined, stored) = stored_with(&group(name), 15_000).await;
+        coordinator.adopt(vec![(group(name), stored)]);
+        members.push((group(name), joined));
+    }
+    let adopted = coordinator.bytes();
+    assert!(adopted > 30_000);
+    let with = |member: &str, bytes| {
+        let mut command = join_as(coordinator, member, 3);
+        command.protocols[0].metadata = Bytes::from(vec![1; bytes]);
+        command
+    };
+    assert!(full(coordinator.join(&group("c"), with("", 10)).await), "a new group");
+    assert!(full(coordinator.join(&group("a"), with("", 10)).await), "a new member");
+    for (name, joined) in &members {
+        let beat = || coordinator.heartbeat(name, &joined.member, None, joined.generation);
+        assert_eq!(beat(), Ok(()));
+        // A rebalance to its end, with what the member says of itself changed.
+        let again = coordinator
+            .join(name, with(joined.member.as_str(), 15_010))
+            .await
+            .unwrap();
+        let sync = sync_as(&again, vec![(again.member.clone(), Bytes::from(vec![0; 1_000]))]);
+        assert_eq!(coordinator.sync(name, sync).await.unwrap().assignment.len(), 1_000);
+    }
+    assert!(coordinator.bytes() < adopted + 4_000, "{}", coordinator.bytes());
+    let grown = coordinator
+        .join(&group("a"), with(members[0].1.member.as_str(), 40_000))
+        .await;
+    assert!(full(grown), "nor may they grow as they like");
+    // Once one of them has gone there is room again.
+    let (name, joined) = &members[1];
+    let leaver = Leaver {
+        member: joined.member.clone(),
+        instance: None,
+    };
+    coordinator.leave(name, &[leaver]).await.unwrap();
+    assert!(coordinator.join(&group("c"), with("", 10)).await.is_ok());
+}
+
 #[tokio::test(start_paused = true)]
 async fn assignment_waits_for_a_slow_store() {
     let bench = Bench::new(GroupSettings::default());
