@@ -231,8 +231,7 @@ async def group_of_two(context):
         first = await Member(context, topic, group).start()
         await until(lambda: len(first.read) == 100, "the first member has read everything")
         second = await Member(context, topic, group).start()
-        await until(lambda: len(first.assigned()) == len(second.assigned()) == 2, "two partitions each")
-        equal(first.assigned() | second.assigned(), {0, 1, 2, 3}, "all partitions of the two")
+        await until(lambda: len(first.assigned()) == len(second.assigned()) == 2 and first.assigned() | second.assigned() == {0, 1, 2, 3}, "two partitions each")
         producer = AIOKafkaProducer(bootstrap_servers=context.shared().bootstrap)
         await producer.start()
         for n in range(40):

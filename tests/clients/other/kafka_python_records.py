@@ -106,10 +106,9 @@ def group_of_two(context):
     filled(context, topic, 4, 25)
     first = Member(context, topic, group)
     wait_until(lambda: len(first.read) == 100, 30, "the first member has read everything")
-    equal(first.assigned, {0, 1, 2, 3}, "partitions of the only member")
+    wait_until(lambda: first.assigned == {0, 1, 2, 3}, 30, "the only member has all partitions")
     second = Member(context, topic, group)
-    wait_until(lambda: len(first.assigned) == len(second.assigned) == 2, 30, "two partitions each")
-    equal(first.assigned | second.assigned, {0, 1, 2, 3}, "all partitions of the two")
+    wait_until(lambda: len(first.assigned) == len(second.assigned) == 2 and first.assigned | second.assigned == {0, 1, 2, 3}, 30, "two partitions each")
     producer = KafkaProducer(bootstrap_servers=addresses(context))
     for n in range(40):
         producer.send(topic, b"later %d" % n, partition=n % 4)
