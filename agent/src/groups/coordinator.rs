@@ -3,8 +3,8 @@
 //! Owns: the map of groups and its bounds, locks, parked requests, when time-outs are looked at (`alarms`).
 //! Does not own: decisions (`group`), Kafka messages (`handlers`), storage (`seams`).
 //!
-//! Invariants: MEM-1 by `groups_max`, `members_max` and `state_bytes_max`, and for groups taken over by twice what they had. A group's lock is taken inside the map's, never
-//! the other way round, and no lock is held across an await.
+//! Invariants: MEM-1 by `groups_max`, `members_max` and `state_bytes_max`, and for groups taken over by twice what they had. A
+//! group's lock is taken inside the map's, never the other way round, and no lock is held across an await.
 
 mod alarms;
 mod cell;
@@ -197,7 +197,10 @@ impl Coordinator {
         }
         self.check_owned(group)?;
         let slot = self.existing(group)?;
-        self.check_room(&slot, sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum())?;
+        self.check_room(
+            &slot,
+            sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum(),
+        )?;
         let answer = self.park(&slot, |cell, now, to| {
             sync.reply_to = to;
             cell.group.sync(now, sync)

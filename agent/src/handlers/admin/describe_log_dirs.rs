@@ -3,7 +3,7 @@
 //! The bucket is the one log directory. Each partition is told by the agent that leads it, so that the sum over all agents is the
 //! size of the topic.
 //!
-//! Owns: adding up what is merged (manifest) and what is not (fold).
+//! Owns: adding up what is merged (manifest) and what is not (fold). No segment is read for it, and no cache gives way.
 //! Does not own: either.
 
 use std::collections::BTreeMap;
@@ -14,13 +14,14 @@ use esker_kafka::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use esker_kafka::{ErrorCode, Str};
+use esker_model::Fold;
 use esker_segment::id::{Offset, PartitionIndex, TopicId, TopicPartition};
 use esker_storage::merged::{ManifestRef, MergedError};
 use esker_storage::store::StoreError;
 use tracing::warn;
 
 use super::config_values::log_dir;
-use super::merged_sizes::Sums;
+use super::merged_sizes::{OfManifest, Sums};
 use crate::agent::Agent;
 use crate::kafka::dispatch::RequestContext;
 
@@ -129,7 +130,8 @@ async fn merged(agent: &Agent, partitions: &Sizes) -> Result<Sizes, MergedError>
 /// Takes the sums of a manifest, and reads again only what was cut since they were made.
 async fn sized(agent: &Agent, root: Option<ManifestRef>, mut sizes: Sizes) -> Result<Sizes, MergedError> {
     let Some(reference) = root else { return Ok(sizes) };
-    let sums = agent.merged_sizes.of(reference, add_up(agent, reference)).await?;
+    let add_up = async |before: &OfManifest| add_up(agent, reference, before).await;
+    let sums = agent.merged_sizes.of(reference, add_up).await?;
     let mut cut = Sizes::new();
     for (at, size) in &mut sizes {
         match sums.get(*at) {
@@ -147,22 +149,32 @@ async fn sized(agent: &Agent, root: Option<ManifestRef>, mut sizes: Sizes) -> Re
     Ok(sizes)
 }
 
-/// The sums of all slices of a manifest that are not cut.
-async fn add_up(agent: &Agent, root: ManifestRef) -> Result<Sums, MergedError> {
+/// The sums of all slices of a manifest that are not cut. Pages that the manifest before had too are not read again.
+async fn add_up(agent: &Agent, root: ManifestRef, before: &OfManifest) -> Result<OfManifest, MergedError> {
     let manifests = agent.merged.manifests();
-    let mut sums = Sums::default();
+    let mut pages = BTreeMap::new();
     for reference in &manifests.root(root).await?.pages {
-        let page = manifests.page(reference).await?;
+        let log_start = |fold: &Fold, at| fold.partition(at).map_or(Offset(0), |found| found.log_start);
+        let known = {
+            let fold = agent.replica.fold();
+            before.page(reference.name, |at| log_start(&fold, at))
+        };
+        if let Some(known) = known {
+            pages.insert(reference.name, known);
+            continue;
+        }
+        let page = manifests.glance(reference).await?;
         let fold = agent.replica.fold();
+        let mut sums = Sums::default();
         for slice in &page.slices {
-            let log_start = fold.partition(slice.at).map_or(Offset(0), |found| found.log_start);
             // One that DeleteRecords or retention has cut is told in full until it is gone, as in Kafka.
-            if slice.end > log_start {
+            if slice.end > log_start(&fold, slice.at) {
                 sums.add(slice.at, slice.end, slice.bytes);
             }
         }
+        pages.insert(reference.name, Arc::new(sums));
     }
-    Ok(sums)
+    Ok(OfManifest::of(pages))
 }
 
 async fn walk(agent: &Agent, root: Option<ManifestRef>, mut sizes: Sizes) -> Result<Sizes, MergedError> {
@@ -172,7 +184,7 @@ async fn walk(agent: &Agent, root: Option<ManifestRef>, mut sizes: Sizes) -> Res
         if sizes.range(reference.first..=reference.last).next().is_none() {
             continue;
         }
-        for slice in &manifests.page(reference).await?.slices {
+        for slice in &manifests.glance(reference).await?.slices {
             let Some(size) = sizes.get_mut(&slice.at) else { continue };
             if slice.end > size.log_start {
                 size.bytes += slice.bytes;

@@ -1,14 +1,16 @@
-//! How many merged bytes each partition has, added up once for each manifest.
+//! How many merged bytes each partition has, added up once for each page of a manifest.
 //!
-//! Owns: the sums of the newest manifest that somebody asked about, and that one asker adds up while the others wait.
+//! Owns: the sums of the newest manifest that somebody asked about, page by page, and that one asker adds up while the others wait.
 //! Does not own: reading manifests (`esker_storage::merged`), what is not merged (the fold).
 //!
-//! A manifest is never changed, so its sums hold for as long as no slice that was counted is cut; [`Sum::holds`] says so.
+//! A page is never changed, and the next manifest has most pages of the one before. So the sums of a page hold for as long as no
+//! slice that was counted is cut; [`Sum::holds`] says so.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_segment::id::{Offset, TopicPartition};
+use esker_segment::name::ObjectName;
 use esker_storage::merged::ManifestRef;
 use tokio::sync::Mutex;
 
@@ -52,31 +54,72 @@ impl Sums {
     pub(super) fn get(&self, at: TopicPartition) -> Option<&Sum> {
         self.0.get(&at)
     }
+
+    /// Whether every sum holds, when the partitions begin where `log_start` says.
+    fn hold(&self, log_start: impl Fn(TopicPartition) -> Offset) -> bool {
+        self.0.iter().all(|(at, sum)| sum.holds(log_start(*at)))
+    }
+
+    /// Adds those of another page.
+    fn add_all(&mut self, other: &Self) {
+        for (at, sum) in &other.0 {
+            let all = self.0.entry(*at).or_insert(Sum { bytes: 0, ..*sum });
+            all.bytes += sum.bytes;
+            all.end = all.end.max(sum.end);
+            all.first_end = all.first_end.min(sum.first_end);
+        }
+    }
+}
+
+/// The sums of one manifest.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OfManifest {
+    /// Those of each page.
+    pages: BTreeMap<ObjectName, Arc<Sums>>,
+    all: Arc<Sums>,
+}
+
+impl OfManifest {
+    /// The sums of a page, if they are known and nothing of them was cut.
+    pub(super) fn page(&self, name: ObjectName, log_start: impl Fn(TopicPartition) -> Offset) -> Option<Arc<Sums>> {
+        let sums = self.pages.get(&name)?;
+        sums.hold(log_start).then(|| Arc::clone(sums))
+    }
+
+    /// That of all these pages.
+    pub(super) fn of(pages: BTreeMap<ObjectName, Arc<Sums>>) -> Self {
+        let mut all = Sums::default();
+        pages.values().for_each(|sums| all.add_all(sums));
+        let all = Arc::new(all);
+        Self { pages, all }
+    }
 }
 
 /// The sums of one manifest, for all who ask.
 #[derive(Debug, Default)]
-pub struct MergedSizes(Mutex<Option<(ManifestRef, Arc<Sums>)>>);
+pub struct MergedSizes(Mutex<Option<(ManifestRef, OfManifest)>>);
 
 impl MergedSizes {
-    /// The sums of a manifest; who asks first adds them up.
+    /// The sums of a manifest; who asks first adds them up, and is given those of the manifest before.
     ///
     /// # Errors
     /// Those of `add_up`; the next who asks tries again.
     pub(super) async fn of<E>(
         &self,
         root: ManifestRef,
-        add_up: impl Future<Output = Result<Sums, E>>,
+        add_up: impl AsyncFnOnce(&OfManifest) -> Result<OfManifest, E>,
     ) -> Result<Arc<Sums>, E> {
         let mut kept = self.0.lock().await;
         if let Some((of, sums)) = &*kept
             && *of == root
         {
-            return Ok(Arc::clone(sums));
+            return Ok(Arc::clone(&sums.all));
         }
-        let sums = Arc::new(add_up.await?);
-        *kept = Some((root, Arc::clone(&sums)));
-        Ok(sums)
+        let nothing = OfManifest::default();
+        let sums = add_up(kept.as_ref().map_or(&nothing, |(_, sums)| sums)).await?;
+        let all = Arc::clone(&sums.all);
+        *kept = Some((root, sums));
+        Ok(all)
     }
 }
 
@@ -85,7 +128,7 @@ mod tests {
     use std::cell::Cell;
 
     use esker_segment::id::{PartitionIndex, SegmentNumber, TopicId};
-    use esker_segment::name::{ObjectName, SegmentName};
+    use esker_segment::name::SegmentName;
 
     use super::*;
 
@@ -98,9 +141,16 @@ mod tests {
     async fn a_manifest_is_added_up_once() {
         let sizes = MergedSizes::default();
         let walks = Cell::new(0);
-        let walk = async |fails: bool| {
-            walks.set(walks.get() + 1);
-            if fails { Err("unreachable") } else { Ok(Sums::default()) }
+        let walk = |fails: bool| {
+            let walks = &walks;
+            async move |_: &OfManifest| {
+                walks.set(walks.get() + 1);
+                if fails {
+                    Err("unreachable")
+                } else {
+                    Ok(OfManifest::default())
+                }
+            }
         };
         let root = |number| {
             let name = SegmentName {
@@ -115,6 +165,26 @@ mod tests {
             sizes.of(root, walk(false)).await.expect("reachable");
             assert_eq!(walks.get(), walked);
         }
+    }
+
+    #[test]
+    fn a_page_is_read_again_only_when_something_of_it_was_cut() {
+        let name = |number| {
+            ObjectName::Segment(SegmentName {
+                number: SegmentNumber(number),
+                ..SegmentName::default()
+            })
+        };
+        let page = |end| {
+            let mut sums = Sums::default();
+            sums.add(AT, Offset(end), 5);
+            Arc::new(sums)
+        };
+        let of = OfManifest::of(BTreeMap::from([(name(1), page(10)), (name(2), page(20))]));
+        let all = of.all.get(AT).expect("two slices");
+        assert_eq!((all.bytes, all.end, all.first_end), (10, Offset(20), Offset(10)));
+        let known = |number, log_start| of.page(name(number), |_| Offset(log_start)).is_some();
+        assert!(known(1, 9) && !known(1, 10) && known(2, 10) && !known(3, 0));
     }
 
     #[test]

@@ -81,6 +81,12 @@ impl<T: Clone> Decoded<T> {
         loaded
     }
 
+    /// The object if it is here. Being looked at like this keeps it no longer.
+    pub(super) fn peek(&self, name: ObjectName) -> Option<T> {
+        let cell = Arc::clone(&self.lock().slots.get(&name)?.cell);
+        cell.get().cloned()
+    }
+
     fn cell(&self, name: ObjectName) -> Arc<OnceCell<T>> {
         let mut state = self.lock();
         state.uses += 1;
@@ -161,6 +167,22 @@ mod tests {
         let state = decoded.lock();
         assert_eq!(state.slots.keys().copied().collect::<Vec<_>>(), [name(1), name(3)]);
         assert_eq!((state.bytes, state.by_use.len()), (80, 2));
+    }
+
+    #[tokio::test]
+    async fn who_only_peeks_keeps_nothing() {
+        let decoded = Decoded::new(100);
+        let load = |value: u64| async move { Ok::<_, ()>((value, 40)) };
+        for number in [1, 2] {
+            decoded.get(name(number), load(number)).await.unwrap();
+        }
+        assert_eq!((decoded.peek(name(1)), decoded.peek(name(3))), (Some(1), None));
+        decoded.get(name(3), load(3)).await.unwrap();
+        assert_eq!(
+            decoded.peek(name(1)),
+            None,
+            "it was the least recently used all the same"
+        );
     }
 
     #[tokio::test]

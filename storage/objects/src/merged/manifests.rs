@@ -162,8 +162,7 @@ impl Manifests {
     pub async fn page(&self, page: &PageRef) -> Result<Arc<ManifestPage>, MergedError> {
         let name = page.name;
         let load = async {
-            let bytes = self.objects.read_whole(&name, page.length_bytes).await?;
-            let page = ManifestPage::decode(&bytes).map_err(|why| self.damaged(name, why))?;
+            let page = self.read_page(page).await?;
             let memory = size_of::<ManifestPage>()
                 + page.objects.capacity() * size_of::<MergedObject>()
                 + page.slices.capacity() * size_of::<ManifestSlice>();
@@ -173,6 +172,23 @@ impl Manifests {
             Object::Page(page) => Ok(page),
             Object::Root(_) | Object::Batches(_) => Err(self.mistaken(name, "manifest page")),
         }
+    }
+
+    /// A page, for somebody who goes through all of them: it is kept no longer for that, and nothing goes for its sake.
+    ///
+    /// # Errors
+    /// See [`MergedError`].
+    pub async fn glance(&self, page: &PageRef) -> Result<Arc<ManifestPage>, MergedError> {
+        match self.decoded.peek(page.name) {
+            Some(Object::Page(page)) => Ok(page),
+            Some(Object::Root(_) | Object::Batches(_)) => Err(self.mistaken(page.name, "manifest page")),
+            None => Ok(Arc::new(self.read_page(page).await?)),
+        }
+    }
+
+    async fn read_page(&self, page: &PageRef) -> Result<ManifestPage, MergedError> {
+        let bytes = self.objects.read_whole(&page.name, page.length_bytes).await?;
+        ManifestPage::decode(&bytes).map_err(|why| self.damaged(page.name, why))
     }
 
     /// Where the batches of an object lie.
