@@ -5,10 +5,11 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "esker/v1/records.proto",
     "esker/v1/producer.proto",
     "esker/v1/consumer.proto",
+    "esker/v1/admin.proto",
 ];
 
 fn main() -> std::io::Result<()> {

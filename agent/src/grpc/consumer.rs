@@ -11,11 +11,12 @@ use esker_kafka::messages::list_offsets_request::{ListOffsetsPartition, ListOffs
 use esker_kafka::{ErrorCode, Str};
 use esker_proto::v1::consumer_server::Consumer;
 use esker_proto::v1::position::At;
-use esker_proto::v1::{Edge, FetchRequest, FetchResponse, Position};
+use esker_proto::v1::{CommitRequest, Edge, FetchRequest, FetchResponse, OffsetResults, Position};
 use tonic::{Request, Response, Status};
 
 use super::calls::Caller;
 use super::errors::{check, internal, invalid};
+use super::group_admin;
 use super::records::{Most, Shown, shown};
 use super::served::Served;
 use crate::fetch;
@@ -90,6 +91,14 @@ impl Consumer for Served {
             high_watermark: data.high_watermark,
             log_start_offset: data.log_start_offset,
         }))
+    }
+
+    async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<OffsetResults>, Status> {
+        let caller = self.caller(&request);
+        let request = request.into_inner();
+        let (group, member) = (request.group_id, request.member);
+        let committed = group_admin::commit(&caller, &group, member.as_ref(), request.offsets).await?;
+        Ok(Response::new(committed))
     }
 }
 

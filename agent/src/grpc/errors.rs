@@ -6,7 +6,7 @@
 use std::fmt::Display;
 
 use esker_kafka::ErrorCode;
-use esker_proto::v1::{ErrorDetail, StoredRecords};
+use esker_proto::v1::{ErrorDetail, Failure, StoredRecords};
 use tonic::{Code, Status};
 
 /// A Kafka error as a status; `what` was refused, `message` is the handler's own.
@@ -38,6 +38,19 @@ pub(super) fn check(code: i16, what: &str, message: Option<&str>) -> Result<(), 
     match error_code(code) {
         ErrorCode::None => Ok(()),
         code => Err(refusal(code, what, message)),
+    }
+}
+
+/// The same for one of several things.
+pub(super) fn failure(code: i16, what: &str, message: Option<&str>) -> Option<Failure> {
+    check(code, what, message).err().map(|status| failure_of(&status))
+}
+
+/// A status as the failure of one of several things.
+pub(super) fn failure_of(status: &Status) -> Failure {
+    Failure {
+        message: status.message().to_owned(),
+        detail: esker_proto::error_detail(status),
     }
 }
 

@@ -6,11 +6,16 @@
 //!
 //! Invariants: MEM-1 (connections, streams, headers, messages and what is read ahead are bounded), LOG-6, IDM-1.
 
+mod admin;
 mod calls;
+mod config_admin;
 mod consumer;
+mod coordinators;
 mod errors;
+mod group_admin;
 mod incoming;
 mod partitioner;
+mod produce_stream;
 mod producer;
 mod records;
 mod served;
@@ -19,6 +24,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_proto::v1::admin_server::AdminServer;
 use esker_proto::v1::consumer_server::ConsumerServer;
 use esker_proto::v1::producer_server::ProducerServer;
 use tokio::net::TcpListener;
@@ -76,6 +82,7 @@ async fn router(agent: &Arc<Agent>, budget: ByteBudget) -> io::Result<Router> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ProducerServer<Served>>().await;
     health.set_serving::<ConsumerServer<Served>>().await;
+    health.set_serving::<AdminServer<Served>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(esker_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -83,6 +90,7 @@ async fn router(agent: &Arc<Agent>, budget: ByteBudget) -> io::Result<Router> {
         .map_err(io::Error::other)?;
     let served = Served::new(Arc::clone(agent), budget);
     let producer = ProducerServer::new(served.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let admin = AdminServer::new(served.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let consumer = ConsumerServer::new(served).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let router = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
@@ -95,6 +103,7 @@ async fn router(agent: &Arc<Agent>, budget: ByteBudget) -> io::Result<Router> {
         .add_service(health_service)
         .add_service(reflection)
         .add_service(producer)
-        .add_service(consumer);
+        .add_service(consumer)
+        .add_service(admin);
     Ok(router)
 }

@@ -1,7 +1,7 @@
 //! Writing: from records to produce requests.
 //!
 //! Owns: which record goes into which batch, what of a request was stored.
-//! Does not own: everything that happens to a produce request (`produce`).
+//! Does not own: everything that happens to a produce request (`produce`), streams (`produce_stream`).
 //!
 //! Invariants: LOG-4 (a record has an offset in an answer only if it was stored).
 
@@ -13,14 +13,17 @@ use esker_kafka::messages::produce_request::{PartitionProduceData, ProduceReques
 use esker_kafka::messages::produce_response::{PartitionProduceResponse, ProduceResponse as KafkaProduced};
 use esker_kafka::{ErrorCode, Records, Str, TopicRef};
 use esker_proto::v1::producer_server::Producer;
-use esker_proto::v1::{ProduceRequest, ProduceResponse, Record, StoredRecords};
-use tonic::{Request, Response, Status};
+use esker_proto::v1::{
+    ProduceRequest, ProduceResponse, ProduceStreamRequest, ProduceStreamResponse, Record, StoredRecords,
+};
+use futures::stream::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::Caller;
 use super::errors::{check, error_code, internal, invalid, refusal, refusal_with};
 use super::partitioner::partition_of;
-use super::records;
 use super::served::Served;
+use super::{produce_stream, records};
 
 /// The last version of a produce request that names topics.
 pub(super) const PRODUCE: i16 = 12;
@@ -51,6 +54,17 @@ impl Producer for Served {
         drop(records);
         let produced = caller.call::<KafkaProduce>(PRODUCE, &request).await?;
         answer(&topic, &split, produced).map(Response::new)
+    }
+
+    type ProduceStreamStream = BoxStream<'static, Result<ProduceStreamResponse, Status>>;
+
+    async fn produce_stream(
+        &self,
+        request: Request<Streaming<ProduceStreamRequest>>,
+    ) -> Result<Response<Self::ProduceStreamStream>, Status> {
+        let caller = self.caller(&request);
+        let answers = produce_stream::answers(caller, request.into_inner());
+        Ok(Response::new(Box::pin(answers)))
     }
 }
 

@@ -63,6 +63,11 @@ impl World {
         }
     }
 
+    /// Ends the sessions of all agents at once; they get new ones.
+    pub(crate) fn end_all_sessions(&self) {
+        self.store.end_all_leases();
+    }
+
     /// Starts an agent with some settings changed.
     pub(crate) async fn start(&self, settings: &[(&str, &str)]) -> Broker {
         let small = [("esker.cache.bytes", "8MiB"), ("esker.flush.age", "1ms")];

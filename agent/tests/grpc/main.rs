@@ -19,6 +19,8 @@ mod client;
 #[allow(dead_code, reason = "shared with other tests, of which one uses all of it")]
 mod requests;
 
+mod admin;
 mod consume;
 mod produce;
+mod produce_stream;
 mod server;

@@ -18,7 +18,7 @@ use crate::broker::Broker;
 async fn health_is_told() {
     let broker = Broker::start().await;
     let mut health = HealthClient::new(broker.channel().await);
-    for service in ["", "esker.v1.Producer", "esker.v1.Consumer"] {
+    for service in ["", "esker.v1.Producer", "esker.v1.Consumer", "esker.v1.Admin"] {
         let request = HealthCheckRequest {
             service: service.to_owned(),
         };
@@ -43,7 +43,12 @@ async fn reflection_names_every_service() {
         panic!("{answer:?}");
     };
     let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
-    for service in ["esker.v1.Producer", "esker.v1.Consumer", "grpc.health.v1.Health"] {
+    for service in [
+        "esker.v1.Producer",
+        "esker.v1.Consumer",
+        "esker.v1.Admin",
+        "grpc.health.v1.Health",
+    ] {
         assert!(names.contains(&service), "{names:?}");
     }
 }
