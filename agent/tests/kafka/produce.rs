@@ -7,6 +7,7 @@ use esker_kafka::records::{BatchBuilder, Codec, Compression, Headers, PATCH_BYTE
 
 use crate::batches::{CODECS, batch, compressed, fetched, records_of, values_of};
 use crate::broker::{Broker, EPOCH_MS, LEADER_EPOCH};
+use crate::client::framed;
 use crate::requests::{FETCH, Topic, code, fetch_all, only_produced, produce, produce_all};
 
 #[tokio::test]
@@ -125,6 +126,30 @@ async fn partitions_of_one_request_succeed_and_fail_apart() {
     let response = client.call(FETCH, &request).await;
     let ends = response.responses[0].partitions.iter().map(|data| data.high_watermark);
     assert_eq!(ends.collect::<Vec<_>>(), [2, 0, 2]);
+}
+
+/// In every version, and nothing of them is taken for the next request.
+#[tokio::test]
+async fn bytes_after_a_produce_request_are_ignored() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let topic = client.create("t", 1, &[]).await;
+    for (stored, version) in (0..).zip(3..=13) {
+        let request = produce(&topic, 0, &batch(&["x"]));
+        let mut frame = framed(version, 7, &request).to_vec();
+        let length = u32::from_be_bytes(frame[..4].try_into().unwrap());
+        frame[..4].copy_from_slice(&(length + 3).to_be_bytes());
+        frame.extend([0, 1, 0xff]);
+        client.send_raw(&frame).await;
+        let (id, response) = client.receive::<ProduceRequest>(version).await;
+        let produced = only_produced(response);
+        assert_eq!(
+            (id, produced.error_code, produced.base_offset),
+            (7, 0, stored),
+            "version {version}"
+        );
+    }
+    assert_eq!(client.latest(&topic, 0).await, 11);
 }
 
 #[tokio::test]

@@ -93,11 +93,11 @@ impl ProduceWalk {
         })
     }
 
-    /// The next partition; `None` after the last one, when the end of the request has been checked as well. After
-    /// an error the walk is over.
+    /// The next partition; `None` after the last one, when the rest of the request has been read as well. What comes after it is
+    /// not looked at, as in Kafka. After an error the walk is over.
     ///
     /// # Errors
-    /// As [`ProduceRequest::decode`] followed by [`Reader::finish`].
+    /// As [`ProduceRequest::decode`].
     pub fn next_partition(&mut self) -> Result<Option<ProducePartition>, DecodeError> {
         let result = self.step();
         if result.is_err() {
@@ -125,7 +125,6 @@ impl ProduceWalk {
                 Place::BetweenTopics => {
                     self.end_struct()?;
                     self.place = Place::Done;
-                    self.r.finish()?;
                 }
                 Place::Done => return Ok(None),
             }

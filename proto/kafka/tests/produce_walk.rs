@@ -32,7 +32,6 @@ fn walked(bytes: Bytes, version: i16) -> Result<Seen, DecodeError> {
 fn decoded(bytes: Bytes, version: i16) -> Result<Seen, DecodeError> {
     let mut r = Reader::new(bytes);
     let request = ProduceRequest::decode(&mut r, version)?;
-    r.finish()?;
     let mut partitions = Vec::new();
     for topic in request.topic_data {
         let named = if version >= 13 {
@@ -107,6 +106,18 @@ fn walk_and_decoder_agree_on_every_hostile_length() {
                 );
             }
         }
+    }
+}
+
+/// Kafka takes as much of a frame as the request is.
+#[test]
+fn bytes_after_a_request_are_ignored() {
+    let definitions = schema::definition::load_all();
+    for version in ProduceRequest::VERSION_MIN..=ProduceRequest::VERSION_MAX {
+        let mut bytes = sample(&definitions["ProduceRequest"], version, &mut Rng(5), 3).bytes;
+        let alone = walked(Bytes::from(bytes.clone()), version).unwrap();
+        bytes.extend([0, 1, 0xff]);
+        assert_eq!(walked(Bytes::from(bytes), version), Ok(alone), "version {version}");
     }
 }
 
