@@ -21,7 +21,7 @@ use std::time::Duration;
 pub use keys::KEYS;
 pub use source::{Assignment, Origin, env_name, is_reserved_env, key_of_env};
 pub use table::{Key, Scope, nearest_key};
-pub use topic::{CONFIGS_BYTES_MAX, CleanupPolicy, TopicCompression, TopicConfigError, TopicSettings};
+pub use topic::{CONFIGS_BYTES_MAX, CleanupPolicy, TopicCompression, TopicConfigError, TopicSettings, check_together};
 pub use value::{TimestampType, ValueError};
 
 /// Every setting of one agent process, with the units in the types.

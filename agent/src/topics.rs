@@ -10,7 +10,7 @@ use esker_metadata::keys::topic::Topic;
 use esker_segment::id::TopicId;
 use tracing::warn;
 
-use crate::settings::{CONFIGS_BYTES_MAX, Settings, TopicConfigError, TopicSettings};
+use crate::settings::{CONFIGS_BYTES_MAX, Settings, TopicConfigError, TopicSettings, check_together};
 
 /// A topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ impl TopicCatalog {
         if bytes > CONFIGS_BYTES_MAX {
             return Err(TopicConfigError::TooMuch { bytes });
         }
-        TopicSettings::resolve(&self.settings, configs)
+        let resolved = TopicSettings::resolve(&self.settings, configs.clone())?;
+        check_together(configs)?;
+        Ok(resolved)
     }
 }

@@ -3,7 +3,7 @@
 //! Owns: the checks of a new topic, its record and entry in one transaction.
 //! Does not own: limits and name collisions, which the fold decides.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_kafka::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
@@ -99,7 +99,8 @@ pub async fn answer(
 /// Topics of the same request that would have been created by now if it were not to validate only.
 #[derive(Debug, Default)]
 struct Planned {
-    names: BTreeSet<String>,
+    /// By what they would collide over.
+    names: BTreeMap<String, String>,
     partitions: u32,
 }
 
@@ -108,16 +109,16 @@ impl Planned {
         let fold = agent.replica.fold();
         let left = fold.limits().partitions_max.saturating_sub(fold.partition_total());
         let left = left.saturating_sub(self.partitions);
-        let verdict = if !self.names.insert(new.name.replace('.', "_")) {
-            TopicCreateVerdict::NameCollides { with: TopicId(0) }
-        } else if new.partitions > left {
-            TopicCreateVerdict::TooManyPartitions { left }
-        } else {
-            self.partitions += new.partitions;
-            return Ok(());
-        };
-        let exists = (ErrorCode::TopicAlreadyExists, String::new());
-        Err(refused(&new.name, verdict, exists))
+        if let Some(first) = self.names.insert(new.name.replace('.', "_"), new.name.clone()) {
+            return Err(collides(&new.name, &first));
+        }
+        if new.partitions > left {
+            let verdict = TopicCreateVerdict::TooManyPartitions { left };
+            let exists = (ErrorCode::TopicAlreadyExists, String::new());
+            return Err(refused(agent, &new.name, verdict, exists));
+        }
+        self.partitions += new.partitions;
+        Ok(())
     }
 }
 
@@ -225,7 +226,7 @@ fn from_assignments(asked: &CreatableTopic) -> Result<(u32, i16), Refused> {
 /// # Errors
 /// `INVALID_TOPIC_EXCEPTION` with the reason.
 pub fn check_name(name: &str) -> Result<(), Refused> {
-    let refuse = |message: String| Err((ErrorCode::InvalidTopic, message));
+    let refuse = |why: String| Err((ErrorCode::InvalidTopic, format!("Topic name is invalid: {why}")));
     if name.is_empty() {
         return refuse("the empty string is not allowed".to_owned());
     }
@@ -234,16 +235,16 @@ pub fn check_name(name: &str) -> Result<(), Refused> {
     }
     if name.len() > TOPIC_NAME_BYTES_MAX {
         return refuse(format!(
-            "the length is longer than the max allowed length {TOPIC_NAME_BYTES_MAX}"
+            "the length of '{name}' is longer than the max allowed length {TOPIC_NAME_BYTES_MAX}"
         ));
     }
     if !name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     {
-        return refuse(
-            "it contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'".to_owned(),
-        );
+        return refuse(format!(
+            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        ));
     }
     Ok(())
 }
@@ -268,10 +269,11 @@ pub async fn create(agent: &Arc<Agent>, new: NewTopic, validate_only: bool) -> R
         partitions: new.partitions,
     };
     // What the fold would refuse needs no entry. It judges again when the entry is there: others may come first.
-    match agent.replica.fold().judge_topic(&entry) {
+    let judged = agent.replica.fold().judge_topic(&entry);
+    match judged {
         TopicCreateVerdict::Created if validate_only => return Ok(TopicId(0)),
         TopicCreateVerdict::Created => {}
-        verdict => return Err(refused(&new.name, verdict, exists)),
+        verdict => return Err(refused(agent, &new.name, verdict, exists)),
     }
     let record = Topic {
         id,
@@ -306,16 +308,17 @@ pub async fn create(agent: &Arc<Agent>, new: NewTopic, validate_only: bool) -> R
     if let Err(error) = undone {
         tracing::warn!(topic = new.name, %error, "record of a refused topic not removed");
     }
-    Err(refused(&new.name, verdict, exists))
+    Err(refused(agent, &new.name, verdict, exists))
 }
 
-fn refused(name: &str, verdict: TopicCreateVerdict, exists: Refused) -> Refused {
+fn refused(agent: &Agent, name: &str, verdict: TopicCreateVerdict, exists: Refused) -> Refused {
     match verdict {
         TopicCreateVerdict::Created | TopicCreateVerdict::NameTaken { .. } | TopicCreateVerdict::IdTaken => exists,
-        TopicCreateVerdict::NameCollides { .. } => (
-            ErrorCode::InvalidTopic,
-            format!("Topic '{name}' collides with an existing topic: '.' and '_' count as the same"),
-        ),
+        TopicCreateVerdict::NameCollides { with } => {
+            let fold = agent.replica.fold();
+            let existing = fold.topics().find(|topic| topic.id == with);
+            collides(name, existing.map_or("", |topic| topic.name))
+        }
         TopicCreateVerdict::NameInvalid => (ErrorCode::InvalidTopic, format!("'{name}' is not a legal name")),
         TopicCreateVerdict::PartitionsOutOfRange { max } => (
             ErrorCode::InvalidPartitions,
@@ -326,6 +329,12 @@ fn refused(name: &str, verdict: TopicCreateVerdict, exists: Refused) -> Refused 
             format!("the cluster has room for {left} more partitions"),
         ),
     }
+}
+
+/// `.` and `_` count as the same.
+fn collides(name: &str, existing: &str) -> Refused {
+    let message = format!("Topic '{name}' collides with existing topic: {existing}");
+    (ErrorCode::InvalidTopic, message)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use esker_segment::id::{Offset, TopicPartition};
 
 use super::partition_of;
 use crate::agent::Agent;
+use crate::settings::CleanupPolicy;
 
 /// The offset that means "everything that there is now".
 const HIGH_WATERMARK: i64 = -1;
@@ -28,6 +29,10 @@ pub async fn answer(agent: &Arc<Agent>, request: DeleteRecordsRequest) -> Delete
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let trimmed = match partition_of(&view, asked.partition_index) {
+                // Whose records only go when a newer one has their key keeps them.
+                Ok(_) if view.as_ref().is_ok_and(|topic| compacts_only(topic.settings.cleanup)) => {
+                    Err(ErrorCode::PolicyViolation)
+                }
                 Ok(at) => trim(agent, at, &asked).await,
                 Err(code) => Err(code),
             };
@@ -46,6 +51,10 @@ pub async fn answer(agent: &Arc<Agent>, request: DeleteRecordsRequest) -> Delete
         topics,
         ..Default::default()
     }
+}
+
+fn compacts_only(policy: CleanupPolicy) -> bool {
+    policy.compacts() && !policy.deletes()
 }
 
 async fn trim(agent: &Arc<Agent>, at: TopicPartition, asked: &DeleteRecordsPartition) -> Result<Offset, ErrorCode> {

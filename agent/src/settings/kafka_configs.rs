@@ -1,11 +1,14 @@
 //! What Kafka 4.3 tells of its configs: names, types, defaults, which can change while a broker runs, a sentence each.
 //!
 //! Owns: the text tables beside this file, one row a config. Names, types and defaults are Kafka's, the sentences ours.
-//! Does not own: which of them do something here (`keys`, `topic`), values (the handlers).
+//! Does not own: which of them do something here (`keys`, `topic`), values of resources (the handlers).
 //!
 //! A row is `name|type|note|default|sentence`. The default `~` is none, the sentence `=` is that of the setting in `keys`.
-//! The note of a broker config is `dynamic` or `fixed`; that of any other the broker config that is its default, if any.
-//! Rows of topics have no default: it stands in `topic`.
+//! The type comes with the values that it is narrowed to (`values`); of brokers only where the config is dynamic.
+//! The note of a broker config is `dynamic`, `fixed`, or `unlisted` if it is dynamic and only told when it is set; that of any other
+//! the broker config that is its default, if any. Rows of topics have no default: it stands in `topic`.
+
+mod values;
 
 use std::sync::LazyLock;
 
@@ -13,6 +16,8 @@ use esker_kafka::Str;
 
 use super::topic::TOPIC_CONFIGS;
 use super::{KEYS, Scope};
+
+pub use values::Unfit;
 
 /// The type of a config's value, as DescribeConfigs numbers it (KIP-569).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +50,14 @@ pub struct KafkaConfig {
     pub name: &'static str,
     /// The type of its value.
     pub kind: ConfigKind,
+    /// To which values of its type it is narrowed (`values`).
+    pub range: &'static str,
     /// Kafka's default.
     pub default: Option<&'static str>,
     /// Whether it is one of a broker that Kafka can change while it runs.
     pub dynamic: bool,
+    /// Whether it is told when nobody has set it.
+    pub listed: bool,
     /// The broker config that is its default, if it is not one of a broker.
     pub broker: Option<&'static str>,
     /// What it means, and that it has no effect if it has none.
@@ -62,11 +71,14 @@ pub static BROKER: LazyLock<Vec<KafkaConfig>> = LazyLock::new(|| {
     let rows = include_str!("kafka_configs/broker.txt").lines().map(|line| {
         let [name, kind, note, default, doc] = columns(line);
         let key = KEYS.iter().find(|key| key.name == name);
+        let (kind, range) = kind_of(kind);
         KafkaConfig {
             name,
-            kind: kind_of(kind),
+            kind,
+            range,
             default: Some(default).filter(|default| *default != "~"),
-            dynamic: note == "dynamic",
+            dynamic: matches!(note, "dynamic" | "unlisted"),
+            listed: note != "unlisted",
             broker: None,
             doc: key.map_or_else(|| idle(doc), |key| Str::from_static(key.doc)),
             has_effect: key.is_some(),
@@ -82,11 +94,14 @@ pub static TOPIC: LazyLock<Vec<KafkaConfig>> = LazyLock::new(|| {
         let config = TOPIC_CONFIGS.iter().find(|config| config.name == name);
         let config = config.expect("every row stands in the table of topic configs (tested)");
         let key = KEYS.iter().find(|key| key.scope == Scope::TopicDefault(config.name));
+        let (kind, range) = kind_of(kind);
         KafkaConfig {
             name: config.name,
-            kind: kind_of(kind),
+            kind,
+            range,
             default: Some(config.default),
             dynamic: false,
+            listed: true,
             broker: Some(broker).filter(|broker| !broker.is_empty()),
             doc: key.map_or_else(|| idle(doc), |key| Str::from_static(key.doc)),
             has_effect: config.has_effect(),
@@ -106,11 +121,14 @@ pub static CLIENT_METRICS: LazyLock<Vec<KafkaConfig>> =
 fn without_effect(table: &'static str) -> Vec<KafkaConfig> {
     let rows = table.lines().map(|line| {
         let [name, kind, broker, default, doc] = columns(line);
+        let (kind, range) = kind_of(kind);
         KafkaConfig {
             name,
-            kind: kind_of(kind),
+            kind,
+            range,
             default: Some(default),
             dynamic: false,
+            listed: true,
             broker: Some(broker).filter(|broker| !broker.is_empty()),
             doc: idle(doc),
             has_effect: false,
@@ -136,8 +154,10 @@ fn columns<const N: usize>(line: &'static str) -> [&'static str; N] {
     found.try_into().expect("every row has all columns (tested)")
 }
 
-fn kind_of(word: &str) -> ConfigKind {
-    match word {
+/// A type and what it is narrowed to.
+fn kind_of(text: &'static str) -> (ConfigKind, &'static str) {
+    let (word, range) = text.split_once(' ').unwrap_or((text, ""));
+    let kind = match word {
         "boolean" => ConfigKind::Boolean,
         "string" => ConfigKind::String,
         "int" => ConfigKind::Int,
@@ -148,7 +168,8 @@ fn kind_of(word: &str) -> ConfigKind {
         "class" => ConfigKind::Class,
         "password" => ConfigKind::Password,
         _ => unreachable!("rows have one of these types (tested)"),
-    }
+    };
+    (kind, range)
 }
 
 impl KafkaConfig {
@@ -156,19 +177,6 @@ impl KafkaConfig {
     #[must_use]
     pub fn is_sensitive(&self) -> bool {
         self.kind == ConfigKind::Password
-    }
-
-    /// Whether a text is a value of its type.
-    #[must_use]
-    pub fn takes(&self, value: &str) -> bool {
-        match self.kind {
-            ConfigKind::Boolean => matches!(value.to_ascii_lowercase().as_str(), "true" | "false"),
-            ConfigKind::Int => value.parse::<i32>().is_ok(),
-            ConfigKind::Short => value.parse::<i16>().is_ok(),
-            ConfigKind::Long => value.parse::<i64>().is_ok(),
-            ConfigKind::Double => value.parse::<f64>().is_ok_and(f64::is_finite),
-            ConfigKind::String | ConfigKind::List | ConfigKind::Class | ConfigKind::Password => true,
-        }
     }
 }
 
@@ -178,7 +186,7 @@ mod tests {
 
     #[test]
     fn tables_are_sorted_and_every_row_says_what_it_means() {
-        for (table, rows) in [(&BROKER, 340), (&TOPIC, 33), (&GROUP, 17), (&CLIENT_METRICS, 3)] {
+        for (table, rows) in [(&BROKER, 343), (&TOPIC, 33), (&GROUP, 17), (&CLIENT_METRICS, 3)] {
             assert_eq!(table.len(), rows);
             assert!(table.is_sorted_by(|a, b| a.name < b.name));
             for config in table.iter() {
@@ -191,7 +199,7 @@ mod tests {
                 assert_eq!(find(table, config.name).map(|found| found.name), Some(config.name));
                 let default = config.default.unwrap_or_default();
                 assert!(
-                    default.is_empty() || config.takes(default),
+                    default.is_empty() || config.check(default).is_ok(),
                     "{} = {default}",
                     config.name
                 );
@@ -223,14 +231,5 @@ mod tests {
                 config.name
             );
         }
-    }
-
-    #[test]
-    fn values_are_checked_by_type() {
-        let threads = find(&BROKER, "num.io.threads").expect("in the table");
-        assert!(threads.takes("-1") && !threads.takes("many") && !threads.takes("4294967296"));
-        let ratio = find(&BROKER, "log.cleaner.min.cleanable.ratio").expect("in the table");
-        assert!(ratio.takes("0.25") && !ratio.takes("NaN"));
-        assert!(find(&BROKER, "ssl.key.password").is_some_and(KafkaConfig::is_sensitive));
     }
 }

@@ -5,13 +5,13 @@
 //!
 //! Invariants: a value that Kafka refuses is refused here too, whether or not the config has an effect.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use esker_metadata::keys::topic::VALUE_BYTES_MAX;
 
 use super::Settings;
-use super::value::{TimestampType, ValueError, parse_bool, parse_number};
+use super::kafka_configs::{TOPIC, Unfit, find};
+use super::value::{TimestampType, ValueError, parse_number};
 
 /// `compression.type` of a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,10 +70,12 @@ pub enum CleanupPolicy {
     Compact,
     /// Both.
     CompactAndDelete,
+    /// Neither: every record stays.
+    Nothing,
 }
 
 impl CleanupPolicy {
-    pub(super) const ALLOWED: &'static str = "delete, compact, or both with a comma between";
+    pub(super) const ALLOWED: &'static str = "delete, compact, both with a comma between, or nothing";
 
     /// Kafka's word for it.
     #[must_use]
@@ -82,6 +84,7 @@ impl CleanupPolicy {
             Self::Delete => "delete",
             Self::Compact => "compact",
             Self::CompactAndDelete => "compact,delete",
+            Self::Nothing => "",
         }
     }
 
@@ -98,6 +101,9 @@ impl CleanupPolicy {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, ValueError> {
+        if text.trim().is_empty() {
+            return Ok(Self::Nothing);
+        }
         let (mut delete, mut compact) = (false, false);
         for word in text.split(',') {
             match word.trim() {
@@ -139,7 +145,7 @@ pub struct TopicSettings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicConfigError {
     /// Kafka 4.3 has no such topic config.
-    #[error("unknown topic config name: {name}")]
+    #[error("Unknown topic config name: {name}")]
     Unknown {
         /// What was asked for.
         name: String,
@@ -151,32 +157,32 @@ pub enum TopicConfigError {
         bytes: usize,
     },
     /// The value breaks the config's rule.
-    #[error("invalid value {value} for configuration {name}: {reason}")]
-    Invalid {
-        /// The config.
-        name: &'static str,
-        /// What was asked for.
-        value: String,
-        /// The rule that it breaks.
-        reason: ValueError,
+    #[error(transparent)]
+    Invalid(#[from] Unfit),
+    /// There is no tiered storage.
+    #[error(
+        "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage."
+    )]
+    Tiered,
+    /// Records would have to be compacted before they may be.
+    #[error("conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})")]
+    CompactionLags {
+        /// The shortest time that a record stays.
+        min: i64,
+        /// The longest.
+        max: i64,
     },
 }
 
 /// Most bytes of the names and values of one topic's configs.
 pub const CONFIGS_BYTES_MAX: usize = 64 << 10;
 
-/// What a topic config takes, and whether it does something here.
+/// What a topic config does here.
 #[derive(Debug)]
 enum Rule {
     Effect(fn(&mut TopicSettings, &str) -> Result<(), ValueError>),
-    /// Accepted and kept, so that tools which set it work; there is nothing here for it to change.
-    Bool,
-    Number(RangeInclusive<i64>),
-    /// The number -1 beside the range, as `compression.gzip.level` has it.
-    NumberOrMinusOne(RangeInclusive<i64>),
-    Ratio,
-    /// `partition:broker` pairs or `*`.
-    Replicas,
+    /// Checked and kept, so that tools which set it work; there is nothing here for it to change.
+    Kept,
 }
 
 /// One topic config that Kafka 4.3 knows.
@@ -201,33 +207,23 @@ const fn config(name: &'static str, default: &'static str, rule: Rule) -> TopicC
     TopicConfig { name, default, rule }
 }
 
-/// Characters of a refused value that its error repeats.
-const SHOWN_MAX: usize = 200;
-
-const INT_MAX: i64 = i32::MAX as i64;
-const LONG: RangeInclusive<i64> = 0..=i64::MAX;
-
 /// Every topic config of Kafka 4.3, by name.
 pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     config("cleanup.policy", "delete", Rule::Effect(set_cleanup)),
-    config("compression.gzip.level", "-1", Rule::NumberOrMinusOne(1..=9)),
-    config("compression.lz4.level", "9", Rule::Number(1..=17)),
+    config("compression.gzip.level", "-1", Rule::Kept),
+    config("compression.lz4.level", "9", Rule::Kept),
     config("compression.type", "producer", Rule::Effect(set_compression)),
-    config("compression.zstd.level", "3", Rule::Number(-131_072..=22)),
-    config("delete.retention.ms", "86400000", Rule::Number(LONG)),
-    config("file.delete.delay.ms", "60000", Rule::Number(LONG)),
-    config("flush.messages", "9223372036854775807", Rule::Number(1..=i64::MAX)),
-    config("flush.ms", "9223372036854775807", Rule::Number(LONG)),
-    config("follower.replication.throttled.replicas", "", Rule::Replicas),
-    config("index.interval.bytes", "4096", Rule::Number(0..=INT_MAX)),
-    config("leader.replication.throttled.replicas", "", Rule::Replicas),
-    config("local.retention.bytes", "-2", Rule::Number(-2..=i64::MAX)),
-    config("local.retention.ms", "-2", Rule::Number(-2..=i64::MAX)),
-    config(
-        "max.compaction.lag.ms",
-        "9223372036854775807",
-        Rule::Number(1..=i64::MAX),
-    ),
+    config("compression.zstd.level", "3", Rule::Kept),
+    config("delete.retention.ms", "86400000", Rule::Kept),
+    config("file.delete.delay.ms", "60000", Rule::Kept),
+    config("flush.messages", "9223372036854775807", Rule::Kept),
+    config("flush.ms", "9223372036854775807", Rule::Kept),
+    config("follower.replication.throttled.replicas", "", Rule::Kept),
+    config("index.interval.bytes", "4096", Rule::Kept),
+    config("leader.replication.throttled.replicas", "", Rule::Kept),
+    config("local.retention.bytes", "-2", Rule::Kept),
+    config("local.retention.ms", "-2", Rule::Kept),
+    config("max.compaction.lag.ms", "9223372036854775807", Rule::Kept),
     config("max.message.bytes", "1048588", Rule::Effect(set_message_bytes_max)),
     config(
         "message.timestamp.after.max.ms",
@@ -240,20 +236,20 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         Rule::Effect(set_timestamp_before_max),
     ),
     config("message.timestamp.type", "CreateTime", Rule::Effect(set_timestamp_type)),
-    config("min.cleanable.dirty.ratio", "0.5", Rule::Ratio),
-    config("min.compaction.lag.ms", "0", Rule::Number(LONG)),
-    config("min.insync.replicas", "1", Rule::Number(1..=INT_MAX)),
-    config("preallocate", "false", Rule::Bool),
-    config("remote.log.copy.disable", "false", Rule::Bool),
-    config("remote.log.delete.on.disable", "false", Rule::Bool),
-    config("remote.storage.enable", "false", Rule::Bool),
+    config("min.cleanable.dirty.ratio", "0.5", Rule::Kept),
+    config("min.compaction.lag.ms", "0", Rule::Kept),
+    config("min.insync.replicas", "1", Rule::Kept),
+    config("preallocate", "false", Rule::Kept),
+    config("remote.log.copy.disable", "false", Rule::Kept),
+    config("remote.log.delete.on.disable", "false", Rule::Kept),
+    config("remote.storage.enable", "false", Rule::Kept),
     config("retention.bytes", "-1", Rule::Effect(set_retention_bytes)),
     config("retention.ms", "604800000", Rule::Effect(set_retention)),
-    config("segment.bytes", "1073741824", Rule::Number(1_048_576..=INT_MAX)),
-    config("segment.index.bytes", "10485760", Rule::Number(4..=INT_MAX)),
-    config("segment.jitter.ms", "0", Rule::Number(LONG)),
-    config("segment.ms", "604800000", Rule::Number(1..=i64::MAX)),
-    config("unclean.leader.election.enable", "false", Rule::Bool),
+    config("segment.bytes", "1073741824", Rule::Kept),
+    config("segment.index.bytes", "10485760", Rule::Kept),
+    config("segment.jitter.ms", "0", Rule::Kept),
+    config("segment.ms", "604800000", Rule::Kept),
+    config("unclean.leader.election.enable", "false", Rule::Kept),
 ];
 
 fn set_cleanup(topic: &mut TopicSettings, text: &str) -> Result<(), ValueError> {
@@ -272,17 +268,17 @@ fn set_timestamp_type(topic: &mut TopicSettings, text: &str) -> Result<(), Value
 }
 
 fn set_timestamp_before_max(topic: &mut TopicSettings, text: &str) -> Result<(), ValueError> {
-    topic.timestamp_before_max_ms = parse_number(text, &LONG)?;
+    topic.timestamp_before_max_ms = parse_number(text, &(0..=i64::MAX))?;
     Ok(())
 }
 
 fn set_timestamp_after_max(topic: &mut TopicSettings, text: &str) -> Result<(), ValueError> {
-    topic.timestamp_after_max_ms = parse_number(text, &LONG)?;
+    topic.timestamp_after_max_ms = parse_number(text, &(0..=i64::MAX))?;
     Ok(())
 }
 
 fn set_message_bytes_max(topic: &mut TopicSettings, text: &str) -> Result<(), ValueError> {
-    let bytes = parse_number(text, &(0..=INT_MAX))?;
+    let bytes = parse_number(text, &(0..=i64::from(i32::MAX)))?;
     topic.message_bytes_max = u32::try_from(bytes).map_err(|_| ValueError::NotANumber)?;
     Ok(())
 }
@@ -296,41 +292,6 @@ fn set_retention(topic: &mut TopicSettings, text: &str) -> Result<(), ValueError
     let ms = parse_number(text, &(-1..=i64::MAX))?;
     topic.retention = u64::try_from(ms).ok().map(Duration::from_millis);
     Ok(())
-}
-
-impl Rule {
-    fn check(&self, topic: &mut TopicSettings, text: &str) -> Result<(), ValueError> {
-        match self {
-            Self::Effect(set) => set(topic, text),
-            Self::Bool => parse_bool(text).map(drop),
-            Self::Number(range) => parse_number(text, range).map(drop),
-            Self::NumberOrMinusOne(_) if text == "-1" => Ok(()),
-            Self::NumberOrMinusOne(range) => parse_number(text, range).map(drop),
-            Self::Ratio => match text.parse::<f64>() {
-                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
-                Ok(_) => Err(ValueError::OutOfRange {
-                    low: "0".to_owned(),
-                    high: "1".to_owned(),
-                }),
-                Err(_) => Err(ValueError::NotANumber),
-            },
-            Self::Replicas => parse_replicas(text),
-        }
-    }
-}
-
-fn parse_replicas(text: &str) -> Result<(), ValueError> {
-    let pair = |word: &str| {
-        let number = |part: &str| part.trim().parse::<u32>().is_ok();
-        word.split_once(':')
-            .is_some_and(|(partition, broker)| number(partition) && number(broker))
-    };
-    if matches!(text, "" | "*") || text.split(',').all(pair) {
-        return Ok(());
-    }
-    Err(ValueError::NotAWord {
-        allowed: "* or partition:broker pairs with commas between",
-    })
 }
 
 impl TopicSettings {
@@ -370,17 +331,43 @@ impl TopicSettings {
     /// # Errors
     /// Kafka does not know it or refuses the value.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), TopicConfigError> {
-        let found = TOPIC_CONFIGS.iter().find(|config| config.name == name);
-        let config = found.ok_or_else(|| TopicConfigError::Unknown { name: name.to_owned() })?;
-        let checked = if value.len() > VALUE_BYTES_MAX {
-            Err(ValueError::TooLong { max: VALUE_BYTES_MAX })
-        } else {
-            config.rule.check(self, value.trim())
-        };
-        checked.map_err(|reason| TopicConfigError::Invalid {
-            name: config.name,
-            value: value.chars().take(SHOWN_MAX).collect(),
-            reason,
-        })
+        let found = TOPIC_CONFIGS
+            .iter()
+            .find(|config| config.name == name)
+            .zip(find(&TOPIC, name));
+        let (config, kafkas) = found.ok_or_else(|| TopicConfigError::Unknown { name: name.to_owned() })?;
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(kafkas.unfit(value, ValueError::TooLong { max: VALUE_BYTES_MAX }).into());
+        }
+        kafkas.check(value)?;
+        if let Rule::Effect(set) = config.rule {
+            set(self, value.trim()).map_err(|why| kafkas.unfit(value, why))?;
+        }
+        Ok(())
     }
+}
+
+/// Whether configs of one topic go together, each being legal.
+///
+/// # Errors
+/// They do not, or one cannot be kept although it is legal.
+pub fn check_together<'a>(configs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Result<(), TopicConfigError> {
+    let value = |wanted: &str| {
+        configs
+            .clone()
+            .find(|(name, _)| *name == wanted)
+            .map(|(_, value)| value.trim())
+    };
+    if value("remote.storage.enable").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return Err(TopicConfigError::Tiered);
+    }
+    let number = |name: &str, default: i64| value(name).and_then(|value| value.parse().ok()).unwrap_or(default);
+    let (min, max) = (
+        number("min.compaction.lag.ms", 0),
+        number("max.compaction.lag.ms", i64::MAX),
+    );
+    if min > max {
+        return Err(TopicConfigError::CompactionLags { min, max });
+    }
+    Ok(())
 }

@@ -242,7 +242,7 @@ async fn brokers_groups_and_subscriptions_keep_what_is_set() {
     let slow = [(SET, "interval.ms", Some("1"))];
     assert_eq!(
         alter(&mut client, CLIENT_METRICS, "m", &slow).await,
-        ErrorCode::InvalidConfig
+        ErrorCode::InvalidRequest
     );
 }
 

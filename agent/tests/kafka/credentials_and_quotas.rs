@@ -247,7 +247,7 @@ async fn credentials_that_cannot_be_are_refused() {
         (
             vec![upsertion("u", 1, 4_096)],
             vec![deletion("u", 1)],
-            ErrorCode::DuplicateResource,
+            ErrorCode::ResourceNotFound,
         ),
         (vec![], vec![deletion("u", 1)], ErrorCode::ResourceNotFound),
         (

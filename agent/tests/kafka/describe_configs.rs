@@ -82,8 +82,9 @@ async fn trap_27_every_topic_config_is_described_with_its_source() {
     let retention = config(&described, "retention.ms");
     assert_eq!(
         (retention.value.as_deref(), retention.config_source),
-        (Some("3600000"), STATIC_BROKER)
+        (Some("3600000"), DEFAULT)
     );
+    assert_eq!(synonyms(retention), []);
     assert_eq!(config(&described, "compression.type").value.as_deref(), Some("zstd"));
     let bytes = config(&described, "max.message.bytes");
     assert_eq!(
@@ -105,6 +106,20 @@ async fn trap_27_every_topic_config_is_described_with_its_source() {
             .ends_with("It has no effect in Esker.")
     );
     assert!(!cleanup.documentation.as_deref().unwrap().contains("no effect"));
+}
+
+#[tokio::test]
+async fn what_stands_behind_retention_is_told_where_the_finest_setting_says_it() {
+    let broker = Broker::with(&[("log.retention.ms", "5000")]).await;
+    let mut client = broker.connect().await;
+    client.create("t", 1, &[("retention.ms", "7")]).await;
+    let described = describe(&mut client, TOPIC, "t").await;
+    let behind = [
+        ("retention.ms", "7", SET_FOR_TOPIC),
+        ("log.retention.ms", "5000", STATIC_BROKER),
+        ("log.retention.hours", "168", DEFAULT),
+    ];
+    assert_eq!(synonyms(config(&described, "retention.ms")), behind);
 }
 
 #[tokio::test]

@@ -249,7 +249,7 @@ fn check_ops(entity: &Entity, ops: &[alter_client_quotas_request::OpData]) -> Re
         }
         let whole = key.ends_with("_byte_rate") || key == "connection_creation_rate";
         if whole && op.value.fract() != 0.0 {
-            return invalid(format!("Configuration {key} must be a whole number"));
+            return invalid(format!("{key} cannot be a fractional value."));
         }
     }
     Ok(())

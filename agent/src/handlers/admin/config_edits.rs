@@ -147,8 +147,11 @@ fn with_words(target: Target, configs: &SetConfigs, edit: &Edit<'_>, words: &str
 /// # Errors
 /// The first change that may not be made.
 pub fn check(target: Target, old: &SetConfigs, new: &SetConfigs) -> Result<(), Refused> {
-    let changed = new.iter().filter(|(name, value)| old.get(*name) != Some(value));
-    for (name, value) in changed {
+    let changed = || new.iter().filter(|(name, value)| old.get(*name) != Some(value));
+    if target == Target::Broker {
+        check_dynamic(changed().map(|(name, _)| name.as_str()))?;
+    }
+    for (name, value) in changed() {
         check_value(target, name, value)?;
     }
     let bytes: usize = new.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -163,70 +166,100 @@ pub fn check(target: Target, old: &SetConfigs, new: &SetConfigs) -> Result<(), R
     Ok(())
 }
 
-fn check_value(target: Target, name: &str, value: &str) -> Result<(), Refused> {
-    let invalid = |message: String| (ErrorCode::InvalidConfig, message);
-    let unfit = || invalid(format!("Invalid value for configuration {name}"));
-    let Some(config) = find(target.table(), name) else {
-        let code = if target == Target::Broker {
-            ErrorCode::InvalidRequest
-        } else {
-            ErrorCode::InvalidConfig
-        };
-        return Err((
-            code,
-            format!("Unknown config name: {}", name.chars().take(200).collect::<String>()),
+/// Whether configs of a broker can be changed while it runs.
+fn check_dynamic<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Refused> {
+    let invalid = |message: String| Err((ErrorCode::InvalidRequest, message));
+    let fixed = names.filter_map(|name| find(&BROKER, name).filter(|config| is_fixed(config)));
+    let (need_start, never): (Vec<_>, Vec<_>) = fixed.partition(|config| config.dynamic);
+    if !never.is_empty() {
+        let names: Vec<&str> = never.iter().map(|config| config.name).collect();
+        return invalid(format!(
+            "Cannot update these configs dynamically: [{}]",
+            names.join(", ")
         ));
+    }
+    match need_start.first() {
+        None => Ok(()),
+        Some(config) => invalid(format!(
+            "{} takes effect at the next start only: say it with --set, in the file or in the environment",
+            config.name
+        )),
+    }
+}
+
+fn check_value(target: Target, name: &str, value: &str) -> Result<(), Refused> {
+    let Some(config) = find(target.table(), name) else {
+        return Err(unknown(target, &name.chars().take(200).collect::<String>()));
     };
-    if target == Target::Broker && is_fixed(config) {
-        let message = if config.has_effect {
-            format!("{name} takes effect at the next start only: say it with --set, in the file or in the environment")
-        } else {
-            format!("Cannot update these configs dynamically: {name}")
-        };
-        return Err((ErrorCode::InvalidRequest, message));
+    let code = match target {
+        Target::Broker => ErrorCode::InvalidRequest,
+        Target::Topic | Target::Group | Target::ClientMetrics => ErrorCode::InvalidConfig,
+    };
+    if value.len() > VALUE_BYTES_MAX {
+        let why = format!("at most {VALUE_BYTES_MAX} bytes are kept");
+        return Err((code, config.unfit(value, why).to_string()));
     }
-    if value.len() > VALUE_BYTES_MAX || !config.takes(value) {
-        return Err(unfit());
-    }
+    config.check(value).map_err(|unfit| (code, unfit.to_string()))?;
     if target == Target::Broker && config.is_sensitive() {
         let message = format!("{name} would have no effect, and secrets without an effect are not kept");
         return Err((ErrorCode::InvalidRequest, message));
     }
-    let fits = match target {
-        Target::Topic | Target::Broker => true,
-        Target::Group => group_value_fits(config, value),
-        Target::ClientMetrics => metrics_value_fits(name, value),
-    };
-    if fits { Ok(()) } else { Err(unfit()) }
-}
-
-fn group_value_fits(config: &KafkaConfig, value: &str) -> bool {
-    match config.name {
-        "share.auto.offset.reset" => matches!(value, "earliest" | "latest") || value.starts_with("by_duration:P"),
-        "share.isolation.level" => matches!(value, "read_committed" | "read_uncommitted"),
-        _ => match (value.parse::<i32>(), limits(config)) {
-            (Ok(number), (least, most)) => (least..=most).contains(&number),
-            // A boolean.
-            (Err(_), _) => true,
-        },
+    match target {
+        Target::Topic | Target::Broker => Ok(()),
+        Target::Group => check_group_value(config, value.trim()),
+        Target::ClientMetrics => check_metrics_value(name, value.trim()),
     }
 }
 
-/// Between which numbers brokers let a group choose: `group.share.min.x` and `group.share.max.x` for `group.share.x`.
-fn limits(config: &KafkaConfig) -> (i32, i32) {
-    let broker = config.broker.unwrap_or_default();
-    let limit = |word: &str| {
-        let kind = ["group.consumer.", "group.share.", "group.streams."]
-            .iter()
-            .find(|kind| broker.starts_with(**kind))?;
-        let name = format!("{kind}{word}.{}", broker.strip_prefix(*kind)?);
-        let name = name.replace(".max.num.", ".max.").replace(".min.num.", ".min.");
-        find(&BROKER, &name)?.default?.parse::<i32>().ok()
-    };
-    (limit("min").unwrap_or(0), limit("max").unwrap_or(i32::MAX))
+fn unknown(target: Target, name: &str) -> Refused {
+    match target {
+        Target::Topic => (ErrorCode::InvalidConfig, format!("Unknown topic config name: {name}")),
+        Target::Group => (ErrorCode::InvalidConfig, format!("Unknown group config name: {name}")),
+        Target::Broker => (ErrorCode::InvalidRequest, format!("Unknown config name: {name}")),
+        Target::ClientMetrics => {
+            let message = format!("Unknown client metrics configuration: {name}");
+            (ErrorCode::InvalidRequest, message)
+        }
+    }
 }
 
-fn metrics_value_fits(name: &str, value: &str) -> bool {
+fn check_group_value(config: &KafkaConfig, value: &str) -> Result<(), Refused> {
+    let invalid = |message: String| Err((ErrorCode::InvalidConfig, message));
+    let name = config.name;
+    if name == "share.auto.offset.reset" {
+        if matches!(value, "earliest" | "latest") || value.starts_with("by_duration:P") {
+            return Ok(());
+        }
+        let why = format!(
+            "Invalid value `{value}` for configuration {name}. The value must be either 'earliest', 'latest' or of the \
+             format 'by_duration:<PnDTnHnMn.nS>'."
+        );
+        return invalid(config.unfit(value, why).to_string());
+    }
+    let Ok(number) = value.parse::<i32>() else {
+        return Ok(()); // a word, and one of those that are allowed
+    };
+    if let Some((limit, _)) = limit(config, "min").filter(|(_, least)| number < *least) {
+        return invalid(format!("{name} must be greater than or equal to {limit}"));
+    }
+    if let Some((limit, _)) = limit(config, "max").filter(|(_, most)| number > *most) {
+        return invalid(format!("{name} must be less than or equal to {limit}"));
+    }
+    Ok(())
+}
+
+/// Up to which number brokers let a group choose, and what says so: `group.share.min.x` or `group.share.max.x` for `group.share.x`.
+fn limit(config: &KafkaConfig, word: &str) -> Option<(&'static str, i32)> {
+    let broker = config.broker?;
+    let kinds = ["group.consumer.", "group.share.", "group.streams."];
+    let kind = kinds.iter().find(|kind| broker.starts_with(**kind))?;
+    let name = format!("{kind}{word}.{}", broker.strip_prefix(*kind)?);
+    let name = name.replace(".max.num.", ".max.").replace(".min.num.", ".min.");
+    let found = find(&BROKER, &name)?;
+    Some((found.name, found.default?.parse().ok()?))
+}
+
+fn check_metrics_value(name: &str, value: &str) -> Result<(), Refused> {
     const MATCHERS: [&str; 6] = [
         "client_id",
         "client_instance_id",
@@ -235,16 +268,23 @@ fn metrics_value_fits(name: &str, value: &str) -> bool {
         "client_source_address",
         "client_source_port",
     ];
+    let known = |word: &&str| {
+        word.split_once('=')
+            .is_some_and(|(key, _)| MATCHERS.contains(&key.trim()))
+    };
     match name {
-        "interval.ms" => value.parse::<i32>().is_ok_and(|ms| (100..=3_600_000).contains(&ms)),
-        "match" => {
-            let pair = |word: &str| {
-                word.split_once('=')
-                    .is_some_and(|(key, _)| MATCHERS.contains(&key.trim()))
-            };
-            value.is_empty() || value.split(',').all(pair)
-        }
-        _ => true,
+        "interval.ms" if !value.parse().is_ok_and(|ms: i32| (100..=3_600_000).contains(&ms)) => Err((
+            ErrorCode::InvalidRequest,
+            format!("Invalid value {value} for interval.ms, interval must be between 100 and 3600000 (1 hour)"),
+        )),
+        "match" if !value.is_empty() => match value.split(',').map(str::trim).find(|word| !known(word)) {
+            None => Ok(()),
+            Some(word) => Err((
+                ErrorCode::InvalidConfig,
+                format!("Illegal client matching pattern: {word}"),
+            )),
+        },
+        _ => Ok(()),
     }
 }
 
@@ -328,7 +368,8 @@ mod tests {
                 .map(|(code, _)| code)
         };
         assert_eq!(verdict("num.io.threads", "4"), None);
-        assert_eq!(verdict("num.io.threads", "four"), Some(ErrorCode::InvalidConfig));
+        assert_eq!(verdict("leader.replication.throttled.rate", "1000"), None);
+        assert_eq!(verdict("num.io.threads", "four"), Some(ErrorCode::InvalidRequest));
         for name in ["message.max.bytes", "node.id", "no.such.config", "ssl.key.password"] {
             assert_eq!(verdict(name, "1"), Some(ErrorCode::InvalidRequest), "{name}");
         }

@@ -51,7 +51,15 @@ pub type SetConfigs = BTreeMap<String, String>;
 
 /// What topics have without configs of their own; worked out once for each request.
 #[derive(Debug)]
-pub struct TopicDefaults(Vec<Vec<Synonym>>);
+pub struct TopicDefaults(Vec<Behind>);
+
+/// What stands behind a config that nobody has set for the resource.
+#[derive(Clone, Debug, Default)]
+struct Behind {
+    synonyms: Vec<Synonym>,
+    /// The value where there are no synonyms: Kafka has none for a default that no broker config holds.
+    otherwise: Option<String>,
+}
 
 /// What a broker is told about itself, beside its settings.
 #[derive(Clone, Debug)]
@@ -115,15 +123,10 @@ impl TopicDefaults {
     #[must_use]
     pub fn describe(&self, own: &SetConfigs, wanted: Wanted<'_>) -> Vec<DescribeConfigsResourceResult> {
         let rows = TOPIC.iter().zip(&self.0).filter(|(config, _)| wanted.has(config.name));
-        let row = |(config, behind): (&'static KafkaConfig, &Vec<Synonym>)| {
-            let own = own.get(config.name);
-            let own = own.map(|value| (config.name, Some(value.clone()), Source::Topic));
-            told(
-                config,
-                own.into_iter().chain(behind.iter().cloned()).collect(),
-                false,
-                wanted,
-            )
+        let row = |(config, behind): (&'static KafkaConfig, &Behind)| {
+            let mut behind = behind.clone();
+            behind.synonyms.splice(0..0, dynamic(config, own, Source::Topic));
+            told(config, behind, false, wanted)
         };
         rows.map(row).collect()
     }
@@ -135,22 +138,35 @@ impl Wanted<'_> {
     }
 }
 
-/// What a topic without the config has.
-fn topic_default(config: &'static KafkaConfig, settings: &Settings) -> Vec<Synonym> {
-    let kafkas = config.default.map(str::to_owned);
-    let keys = KEYS.iter().filter(|key| key.scope == Scope::TopicDefault(config.name));
+/// What a topic without the config has. Of the settings that may be its default Kafka tells what stands behind only if the finest says
+/// something: of `log.retention.hours` alone it tells the value, and that it is a default.
+fn topic_default(config: &'static KafkaConfig, settings: &Settings) -> Behind {
+    let keys = || KEYS.iter().filter(|key| key.scope == Scope::TopicDefault(config.name));
     // Of several keys for one config the finest that says something counts, and it stands first in the table.
-    let said = keys.filter_map(|key| {
+    let said = keys().filter_map(|key| {
         let value = settings.show(key.name).filter(|value| !value.is_empty())?;
-        Some((key.name, value, said_at_start(key, settings)))
+        Some((key.name, in_milliseconds(key.name, value), said_at_start(key, settings)))
     });
-    let mut synonyms: Vec<Synonym> = said
+    let said = said
         .filter(|(_, _, said)| *said)
-        .map(|(name, value, _)| (name, Some(in_milliseconds(name, value)), Source::StaticBroker))
-        .take(1)
-        .collect();
-    synonyms.push((config.broker.unwrap_or(config.name), kafkas, Source::Default));
-    synonyms
+        .map(|(name, value, _)| (name, value))
+        .next();
+    let kafkas = config.default.map(str::to_owned);
+    let mut synonyms = Vec::new();
+    if let Some((name, value)) = said.clone().filter(|(name, _)| Some(*name) == config.broker) {
+        synonyms.push((name, Some(value), Source::StaticBroker));
+    }
+    let of_broker = config.broker.and_then(|name| find(&BROKER, name));
+    if let Some(broker) = of_broker.filter(|broker| broker.default.is_some()) {
+        synonyms.push((broker.name, kafkas.clone(), Source::Default));
+    } else if !synonyms.is_empty() {
+        let coarser = keys().filter(|key| Some(key.name) != config.broker && !key.default.is_empty());
+        synonyms.extend(coarser.map(|key| (key.name, Some(key.default.to_owned()), Source::Default)));
+    }
+    Behind {
+        synonyms,
+        otherwise: said.map(|(_, value)| value).or(kafkas),
+    }
 }
 
 /// The value of a key for a duration in the unit of the topic config that it is the default of.
@@ -182,7 +198,13 @@ pub fn describe_broker(
     set_for_all: &SetConfigs,
     wanted: Wanted<'_>,
 ) -> Vec<DescribeConfigsResourceResult> {
-    let kafkas = BROKER.iter().filter(|config| wanted.has(config.name)).map(|config| {
+    let told_always = |config: &KafkaConfig| {
+        config.listed || set_for_it.contains_key(config.name) || set_for_all.contains_key(config.name)
+    };
+    let rows = BROKER
+        .iter()
+        .filter(|config| wanted.has(config.name) && told_always(config));
+    let kafkas = rows.map(|config| {
         let mut synonyms = dynamic(config, set_for_it, Source::DynamicBroker);
         synonyms.extend(dynamic(config, set_for_all, Source::DynamicDefaultBroker));
         let key = KEYS.iter().find(|key| key.name == config.name);
@@ -192,10 +214,11 @@ pub fn describe_broker(
             synonyms.push((config.name, settings.show(key.name), Source::StaticBroker));
         }
         let default = key.map_or(config.default, |key| Some(key.default).filter(|text| !text.is_empty()));
-        if default.is_some() || synonyms.is_empty() {
+        let default = default.filter(|_| config.listed);
+        if default.is_some() {
             synonyms.push((config.name, default.map(str::to_owned), Source::Default));
         }
-        told(config, synonyms, is_fixed(config), wanted)
+        told(config, synonyms.into(), is_fixed(config), wanted)
     });
     let eskers = KEYS.iter().filter(|key| key.takes_units() && wanted.has(key.name));
     kafkas
@@ -209,7 +232,7 @@ pub fn describe_all_brokers(set: &SetConfigs, wanted: Wanted<'_>) -> Vec<Describ
     let rows = BROKER.iter().filter(|config| wanted.has(config.name));
     let row = |config: &'static KafkaConfig| {
         let synonyms = dynamic(config, set, Source::DynamicDefaultBroker);
-        (!synonyms.is_empty()).then(|| told(config, synonyms, is_fixed(config), wanted))
+        (!synonyms.is_empty()).then(|| told(config, synonyms.into(), is_fixed(config), wanted))
     };
     rows.filter_map(row).collect()
 }
@@ -226,13 +249,14 @@ pub fn describe_plain(
     let row = |config: &'static KafkaConfig| {
         let mut synonyms = dynamic(config, set, source);
         let broker = config.broker.and_then(|name| find(&BROKER, name));
-        let default = broker.map_or(config.default, |broker| broker.default);
-        synonyms.push((
-            config.broker.unwrap_or(config.name),
-            default.map(str::to_owned),
-            Source::Default,
-        ));
-        told(config, synonyms, false, wanted)
+        let default = broker
+            .map_or(config.default, |broker| broker.default)
+            .map(str::to_owned);
+        if source != Source::ClientMetrics {
+            synonyms.push((config.broker.unwrap_or(config.name), default.clone(), Source::Default));
+        }
+        let otherwise = default;
+        told(config, Behind { synonyms, otherwise }, false, wanted)
     };
     rows.map(row).collect()
 }
@@ -246,7 +270,7 @@ pub fn is_fixed(config: &KafkaConfig) -> bool {
 fn dynamic(config: &'static KafkaConfig, set: &SetConfigs, source: Source) -> Vec<Synonym> {
     let value = set.get(config.name);
     value
-        .map(|value| (config.name, Some(value.clone()), source))
+        .map(|value| (config.name, Some(config.shown(value)), source))
         .into_iter()
         .collect()
 }
@@ -265,7 +289,7 @@ fn esker_row(key: &'static Key, settings: &Settings, wanted: Wanted<'_>) -> Desc
         key.name,
         kind,
         Str::from_static(key.doc),
-        vec![(key.name, value, source)],
+        vec![(key.name, value, source)].into(),
         true,
         wanted,
     )
@@ -273,36 +297,40 @@ fn esker_row(key: &'static Key, settings: &Settings, wanted: Wanted<'_>) -> Desc
 
 fn told(
     config: &'static KafkaConfig,
-    synonyms: Vec<Synonym>,
+    behind: Behind,
     read_only: bool,
     wanted: Wanted<'_>,
 ) -> DescribeConfigsResourceResult {
-    row(
-        config.name,
-        config.kind,
-        config.doc.clone(),
-        synonyms,
-        read_only,
-        wanted,
-    )
+    row(config.name, config.kind, config.doc.clone(), behind, read_only, wanted)
 }
 
-/// `synonyms` holds at least one, the strongest first.
+impl From<Vec<Synonym>> for Behind {
+    fn from(synonyms: Vec<Synonym>) -> Self {
+        Self {
+            synonyms,
+            otherwise: None,
+        }
+    }
+}
+
 fn row(
     name: &'static str,
     kind: ConfigKind,
     doc: Str,
-    synonyms: Vec<Synonym>,
+    behind: Behind,
     read_only: bool,
     wanted: Wanted<'_>,
 ) -> DescribeConfigsResourceResult {
     let sensitive = kind == ConfigKind::Password;
     let shown = |value: &Option<String>| value.as_deref().filter(|_| !sensitive).map(Str::from);
-    let (value, source) = synonyms
+    let (value, source) = behind
+        .synonyms
         .first()
-        .map_or((None, Source::Default), |(_, value, source)| (shown(value), *source));
-    let behind = synonyms.iter().filter(|(_, value, _)| value.is_some() || sensitive);
-    let behind = behind.map(|(name, value, source)| DescribeConfigsSynonym {
+        .map_or((shown(&behind.otherwise), Source::Default), |(_, value, source)| {
+            (shown(value), *source)
+        });
+    let told = behind.synonyms.iter().filter(|(_, value, _)| value.is_some());
+    let told = told.map(|(name, value, source)| DescribeConfigsSynonym {
         name: Str::from_static(name),
         value: shown(value),
         source: *source as i8,
@@ -313,7 +341,7 @@ fn row(
         read_only,
         config_source: source as i8,
         is_sensitive: sensitive,
-        synonyms: if wanted.synonyms { behind.collect() } else { Vec::new() },
+        synonyms: if wanted.synonyms { told.collect() } else { Vec::new() },
         config_type: kind as i8,
         documentation: wanted.documentation.then_some(doc),
     }

@@ -103,11 +103,15 @@ fn check(asked: &CreatePartitionsTopic, current: u32, wanted: u32) -> Result<(),
         return Ok(());
     };
     let added = usize::try_from(wanted - current).unwrap_or(usize::MAX);
-    if assignments.len() != added || assignments.iter().any(|assignment| assignment.broker_ids.is_empty()) {
-        let message = format!("{added} additional partition(s) need as many assignments of at least one broker");
-        return Err((ErrorCode::InvalidReplicaAssignment, message));
-    }
-    Ok(())
+    let given = assignments.len();
+    let problem = if given != added {
+        format!("Attempted to add {added} additional partition(s), but only {given} assignment(s) were specified.")
+    } else if assignments.iter().any(|assignment| assignment.broker_ids.is_empty()) {
+        "The manual partition assignment includes an empty replica list.".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err((ErrorCode::InvalidReplicaAssignment, problem))
 }
 
 /// What the fold would say.

@@ -31,18 +31,20 @@ pub async fn answer(agent: &Arc<Agent>, request: ElectLeadersRequest) -> ElectLe
             let code = partition_of(&topic, index)
                 .err()
                 .unwrap_or(ErrorCode::ElectionNotNeeded);
+            let name = &asked.topic;
             let message = match code {
-                ErrorCode::ElectionNotNeeded => "Leader election not needed for topic partition.",
-                _ => "No such topic or partition.",
+                ErrorCode::ElectionNotNeeded => "Leader election not needed for topic partition.".to_owned(),
+                _ if topic.is_ok() => format!("No such partition as {name}-{index}"),
+                _ => format!("No such topic as {name}"),
             };
             PartitionResult {
                 partition_id: index,
                 error_code: code.code(),
-                error_message: Some(Str::from_static(message)),
+                error_message: Some(Str::from(message)),
             }
         };
         results.push(ReplicaElectionResult {
-            partition_result: asked.partitions.into_iter().map(partition).collect(),
+            partition_result: asked.partitions.iter().copied().map(partition).collect(),
             topic: asked.topic,
         });
     }

@@ -132,7 +132,10 @@ async fn answer_more(
             })
             .await
         }
-        ApiKey::UpdateFeatures => respond(reply, body, async |m| update_features::answer(context.version, m)).await,
+        ApiKey::UpdateFeatures => {
+            let node = agent.members.identity().node();
+            respond(reply, body, async |m| update_features::answer(node, context.version, m)).await
+        }
         ApiKey::DescribeProducers => respond(reply, body, async |m| describe_producers::answer(agent, m).await).await,
         ApiKey::DescribeTransactions => respond(reply, body, async |m| transactions::describe(m)).await,
         ApiKey::DescribeClientQuotas => respond(reply, body, async |m| client_quotas::describe(agent, m).await).await,

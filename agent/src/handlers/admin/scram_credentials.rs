@@ -123,7 +123,9 @@ struct Wanted {
 
 impl Wanted {
     fn add(&mut self, mechanism: Mechanism, credential: Option<Credential>) {
-        if self.change.replace((mechanism, credential)).is_some() {
+        if self.change.is_none() {
+            self.change = Some((mechanism, credential));
+        } else {
             let message = "A user credential cannot be altered twice in the same request";
             self.refuse(ErrorCode::DuplicateResource, message);
         }
@@ -178,18 +180,24 @@ pub async fn alter(agent: &Arc<Agent>, request: AlterUserScramCredentialsRequest
 }
 
 async fn store(agent: &Agent, census: &mut Census, user: &str, wanted: Wanted) -> Result<(), Refused> {
-    if let Some(refused) = wanted.refused {
+    // A deletion of nothing is refused as such, also where the user is named once more.
+    let twice = |refused: &Refused| refused.0 == ErrorCode::DuplicateResource;
+    if let Some(refused) = wanted.refused.clone().filter(|refused| !twice(refused)) {
         return Err(refused);
     }
     let Some((mechanism, credential)) = wanted.change else {
         return Ok(());
     };
     let key = scram::key(mechanism, user);
-    if credential.is_some() {
-        census.admit(agent, scram::PREFIX.into(), &key, FAMILY_MAX).await?;
-    } else if stored::read_one(agent, key.clone()).await?.is_none() {
+    if credential.is_none() && stored::read_one(agent, key.clone()).await?.is_none() {
         let message = "Attempt to delete a user credential that does not exist";
         return Err((ErrorCode::ResourceNotFound, message.to_owned()));
+    }
+    if let Some(refused) = wanted.refused {
+        return Err(refused);
+    }
+    if credential.is_some() {
+        census.admit(agent, scram::PREFIX.into(), &key, FAMILY_MAX).await?;
     }
     let decide = |_: Option<&Bytes>| {
         let put = credential.as_ref().map(|credential| Change::Put(credential.encode()));
