@@ -112,6 +112,12 @@ class Context:
             return Running(self.bootstrap)
         return self._shared.get(self.binary, {k.replace("_", "."): v for k, v in settings.items()})
 
+    def kept(self, name, start):
+        """What start() makes once for all cases of the module, and close()d after them."""
+        if name not in self._shared.kept:
+            self._shared.kept[name] = start()
+        return self._shared.kept[name]
+
     def close(self, keep):
         """Ends this case's brokers; says what is wrong with them."""
         wrong = []
@@ -134,6 +140,7 @@ class Shared:
         self.module, self.settings, self.broker = None, None, None
         self.clustered = clustered  # three agents instead of `esker dev`
         self.keep = False  # set when a case failed: its log may tell why
+        self.kept = {}  # what else the cases of the module share
 
     def get(self, binary, settings):
         if self.broker is not None and (settings != self.settings or not self.broker.alive()):
@@ -152,7 +159,11 @@ class Shared:
 
     def enter(self, module):
         """Called before each case. Returns what went wrong with the previous module's broker."""
-        wrong = self.close() if module != self.module else []
+        wrong = []
+        if module != self.module:
+            while self.kept:
+                self.kept.popitem()[1].close()
+            wrong = self.close()
         self.module, self.keep = module, False if module != self.module else self.keep
         return wrong
 
