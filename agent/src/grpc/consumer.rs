@@ -1,7 +1,7 @@
 //! Reading: from positions to records.
 //!
 //! Owns: what a position means, sizes of answers.
-//! Does not own: everything that happens to a fetch (`fetch`), what a reader is shown of a batch (`records`).
+//! Does not own: everything that happens to a fetch (`fetch`), what a reader is shown of a batch (`records`), streams (`subscribe`).
 //!
 //! Invariants: LOG-6, TXN-1, MEM-1.
 
@@ -11,14 +11,17 @@ use esker_kafka::messages::list_offsets_request::{ListOffsetsPartition, ListOffs
 use esker_kafka::{ErrorCode, Str};
 use esker_proto::v1::consumer_server::Consumer;
 use esker_proto::v1::position::At;
-use esker_proto::v1::{CommitRequest, Edge, FetchRequest, FetchResponse, OffsetResults, Position};
+use esker_proto::v1::{
+    CommitRequest, Edge, FetchRequest, FetchResponse, OffsetResults, Position, SubscribeEvent, SubscribeRequest,
+};
+use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::calls::Caller;
 use super::errors::{check, internal, invalid};
-use super::group_admin;
 use super::records::{Most, Shown, shown};
 use super::served::Served;
+use super::{group_admin, subscribe};
 use crate::fetch;
 
 /// The last version of a fetch that names topics.
@@ -51,11 +54,11 @@ impl std::fmt::Display for Place {
 
 /// One read of one partition.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Read {
-    pub(super) from: i64,
-    pub(super) most: Most,
-    pub(super) wait_ms: i32,
-    pub(super) committed: bool,
+struct Read {
+    from: i64,
+    most: Most,
+    wait_ms: i32,
+    committed: bool,
 }
 
 #[tonic::async_trait]
@@ -70,15 +73,11 @@ impl Consumer for Served {
         let committed = request.read_committed;
         let from = offset_of(&caller, &place, request.from, committed).await?;
         let records = usize::try_from(request.max_records).unwrap_or(usize::MAX);
-        let bytes = match request.max_bytes {
-            0 => BYTES_DEFAULT,
-            bytes => bytes.min(BYTES_MAX),
-        };
         let read = Read {
             from,
             most: Most {
                 records: if records == 0 { usize::MAX } else { records },
-                bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+                bytes: bytes_of(request.max_bytes),
                 decompressed_bytes: self.agent.decompressed_bytes_max(),
             },
             wait_ms: i32::try_from(request.max_wait_ms.min(WAIT_MAX_MS)).expect("limited"),
@@ -93,6 +92,14 @@ impl Consumer for Served {
         }))
     }
 
+    type SubscribeStream = BoxStream<'static, Result<SubscribeEvent, Status>>;
+
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
+        let caller = self.caller(&request);
+        let events = subscribe::events(caller, request.into_inner(), &self.tasks)?;
+        Ok(Response::new(Box::pin(events)))
+    }
+
     async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<OffsetResults>, Status> {
         let caller = self.caller(&request);
         let request = request.into_inner();
@@ -102,34 +109,67 @@ impl Consumer for Served {
     }
 }
 
-/// Reads a partition; waits for a record if there is none.
-pub(super) async fn read_at(caller: &Caller, place: &Place, read: Read) -> Result<(PartitionData, Shown), Status> {
-    let bytes = i32::try_from(read.most.bytes).unwrap_or(i32::MAX);
-    let request = KafkaFetch {
-        max_wait_ms: read.wait_ms,
-        min_bytes: 1,
-        max_bytes: bytes,
-        isolation_level: i8::from(read.committed),
-        session_epoch: NO_SESSION,
-        topics: vec![FetchTopic {
-            topic: place.topic.clone(),
-            partitions: vec![FetchPartition {
-                partition: place.partition,
-                fetch_offset: read.from,
-                partition_max_bytes: bytes,
-                ..FetchPartition::default()
-            }],
-            ..FetchTopic::default()
-        }],
-        ..KafkaFetch::default()
+/// The bytes of an answer that a client asks for.
+pub(super) fn bytes_of(asked: u32) -> usize {
+    let bytes = match asked {
+        0 => BYTES_DEFAULT,
+        bytes => bytes.min(BYTES_MAX),
     };
-    let answer = fetch::answer(&caller.agent, &caller.context(FETCH), request).await;
-    check(answer.error_code, &place.to_string(), None)?;
-    let found = answer.responses.into_iter().flat_map(|topic| topic.partitions).next();
-    let data = found.ok_or_else(|| internal("Fetch", &"no answer"))?;
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// Reads a partition; waits for a record if there is none.
+async fn read_at(caller: &Caller, place: &Place, read: Read) -> Result<(PartitionData, Shown), Status> {
+    let places = [(place.clone(), read.from)];
+    let answer = fetch_places(caller, &places, read.most.bytes, read.wait_ms, read.committed).await?;
+    let found = answer.into_iter().next();
+    let (_, data) = found.ok_or_else(|| internal("Fetch", &"no answer"))?;
     check(data.error_code, &format!("offset {} in {place}", read.from), None)?;
     let shown = shown(&data, read.from, read.most)?;
     Ok((data, shown))
+}
+
+/// Reads partitions from these offsets on; waits for a record if there is none.
+pub(super) async fn fetch_places(
+    caller: &Caller,
+    places: &[(Place, i64)],
+    bytes: usize,
+    wait_ms: i32,
+    committed: bool,
+) -> Result<Vec<(Place, PartitionData)>, Status> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    let topics = places.iter().map(|(place, from)| FetchTopic {
+        topic: place.topic.clone(),
+        partitions: vec![FetchPartition {
+            partition: place.partition,
+            fetch_offset: *from,
+            partition_max_bytes: bytes,
+            ..FetchPartition::default()
+        }],
+        ..FetchTopic::default()
+    });
+    let request = KafkaFetch {
+        max_wait_ms: wait_ms,
+        min_bytes: 1,
+        max_bytes: bytes,
+        isolation_level: i8::from(committed),
+        session_epoch: NO_SESSION,
+        topics: topics.collect(),
+        ..KafkaFetch::default()
+    };
+    let answer = fetch::answer(&caller.agent, &caller.context(FETCH), request).await;
+    check(answer.error_code, "fetch", None)?;
+    let found = answer.responses.into_iter().flat_map(|topic| {
+        let name = topic.topic;
+        topic.partitions.into_iter().map(move |data| {
+            let place = Place {
+                topic: name.clone(),
+                partition: data.partition_index,
+            };
+            (place, data)
+        })
+    });
+    Ok(found.collect())
 }
 
 /// The offset of a position.

@@ -7,6 +7,7 @@
 //! Invariants: MEM-1 (connections, streams, headers, messages and what is read ahead are bounded), LOG-6, IDM-1.
 
 mod admin;
+mod assignor;
 mod calls;
 mod config_admin;
 mod consumer;
@@ -14,11 +15,13 @@ mod coordinators;
 mod errors;
 mod group_admin;
 mod incoming;
+mod member;
 mod partitioner;
 mod produce_stream;
 mod producer;
 mod records;
 mod served;
+mod subscribe;
 
 use std::io;
 use std::sync::Arc;
@@ -63,7 +66,9 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let connections = incoming::connections(&agent, listener, stop.clone());
-    let router = router(&agent, budget).await?;
+    let served = Served::new(agent, budget);
+    let tasks = served.tasks.clone();
+    let router = router(served).await?;
     let serving = router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     let patience = async {
         stop.cancelled().await;
@@ -74,11 +79,18 @@ pub async fn serve(
         served = serving => served.map_err(io::Error::other)?,
         () = patience => info!("closing gRPC connections whose calls did not end in time"),
     }
+    tasks.close();
+    if tokio::time::timeout(DRAIN_MAX, tasks.wait()).await.is_err() {
+        info!(
+            members = tasks.len(),
+            "members of groups could not leave in time; their sessions will end"
+        );
+    }
     info!("grpc listener closed");
     Ok(())
 }
 
-async fn router(agent: &Arc<Agent>, budget: ByteBudget) -> io::Result<Router> {
+async fn router(served: Served) -> io::Result<Router> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ProducerServer<Served>>().await;
     health.set_serving::<ConsumerServer<Served>>().await;
@@ -88,7 +100,6 @@ async fn router(agent: &Arc<Agent>, budget: ByteBudget) -> io::Result<Router> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(io::Error::other)?;
-    let served = Served::new(Arc::clone(agent), budget);
     let producer = ProducerServer::new(served.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let admin = AdminServer::new(served.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let consumer = ConsumerServer::new(served).max_decoding_message_size(MESSAGE_BYTES_MAX);

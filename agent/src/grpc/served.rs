@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use esker_kafka::Str;
+use tokio_util::task::TaskTracker;
 use tonic::Request;
 
 use super::calls::Caller;
@@ -28,6 +29,8 @@ pub(super) struct Served {
     pub(super) agent: Arc<Agent>,
     budget: ByteBudget,
     calls: Arc<AtomicU64>,
+    /// Members of groups, who outlive their streams until they have left.
+    pub(super) tasks: TaskTracker,
     /// Turns with each call whose records have no key.
     turn: Arc<AtomicU32>,
 }
@@ -38,6 +41,7 @@ impl Served {
             agent,
             budget,
             calls: Arc::default(),
+            tasks: TaskTracker::new(),
             turn: Arc::default(),
         }
     }

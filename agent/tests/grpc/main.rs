@@ -24,3 +24,4 @@ mod consume;
 mod produce;
 mod produce_stream;
 mod server;
+mod subscribe;
