@@ -171,11 +171,15 @@ def scenario(function):
 class Started:
     """A step under way."""
 
-    def __init__(self, finish):
-        self.finish = finish
+    def __init__(self, finish, slots):
+        self.finish, self.slots = finish, slots
 
     def answer(self):
-        return self.finish()
+        return self.finish(self.slots)
+
+    def answers(self):
+        """How many of the brokers have answered."""
+        return sum(not slot.empty() for slot in self.slots.values())
 
 
 class Pair:
@@ -196,7 +200,7 @@ class Pair:
     def start(self, api, version, body, *, connection="a", wait=WAIT_SECONDS, client="differential", differs=None, ignore=(), only=None):
         where = f"step {self.steps + 1}, line {_line()}: {api} {version} {_short(body)}"
         slots = {side: self._ask(side, connection, wait, api=api, version=version, client=client, request=resolve(body, side)) for side in self.to}
-        return Started(lambda: self._finish(where, slots, differs or {}, ignore, only))
+        return Started(lambda slots: self._finish(where, slots, differs or {}, ignore, only), slots)
 
     def raw(self, api, version, body, *, connection="a", wait=WAIT_SECONDS, client="differential", flexible=False, differs=None):
         where = f"step {self.steps + 1}, line {_line()}: raw {api} {version} {body[:40].hex()}"

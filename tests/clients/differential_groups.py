@@ -226,6 +226,24 @@ def ids_that_were_not_used(both):
     group.heartbeat(pending.id, 0)
     pending.ask()
     group.describe(6)
+    # Given back while the group is stable.
+    stable = Group(both, "stable")
+    one = stable.member("first").alone()
+    stable.leave(stable.member("pending").get_id().id)
+    reason = "unused-id-goes"
+    stable.describe(differs={"groups[*].groupState": (reason, PREPARING, STABLE), "groups[*].protocolData": (reason, "", "range"),
+                             "groups[*].members[*].memberMetadata": (reason, "", ...)})
+    one.heartbeat(differs={"errorCode": (reason, "REBALANCE_IN_PROGRESS", "NONE")})
+    # Not used by the time the last member goes.
+    last = Group(both, "last")
+    one, pending = last.member("first").alone(), last.member("pending").get_id()
+    waits = one.start(protocols=protocols("range", data=b"new"), differs={"memberId": ("who-waited-is-named", "", ...)})
+    last.until(PREPARING, 1)
+    last.leave(one.id)
+    waits.answer()
+    last.describe(differs={"groups[*].groupState": ("last-member-goes", PREPARING, EMPTY)})
+    pending.join(differs={"generationId": ("last-member-goes", 2, 3)})
+    last.describe()
     other = Group(both, "other")
     pending = other.member("pending").get_id()
     pending.ask(groupInstanceId="i1", differs={"errorCode": ("unused-id-with-an-instance", "UNKNOWN_SERVER_ERROR", "UNKNOWN_MEMBER_ID"),

@@ -87,7 +87,7 @@ def static_member_is_replaced_while_it_waits(both):
     group = Group(both)
     one = group.member("first", instance="i1").alone()
     two = group.member("second", instance="i2")
-    waits = two.start(differs={"memberId": ("fenced-join-names-nobody", ..., "")})
+    waits = two.start(differs={"memberId": ("who-waited-is-named", ..., "")})
     group.until(PREPARING, 2)
     other = group.member("third", instance="i2")
     takes = other.start()
