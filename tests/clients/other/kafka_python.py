@@ -133,10 +133,18 @@ def configs(context):
         check(topic in listed["topic"] and node in listed["broker"], f"config resources: {listed}")
 
 
-def joined(context, topic, group, **options):
-    """A member of a group that has its assignment."""
+def subscribed(context, topic, group, **options):
+    """A member of a group. It knows the topic before it joins: else, where groups form at once, it may assign nothing and leave it at that, or
+    join again and forget to go on when its poll times out in between."""
     consumer = KafkaConsumer(topic, bootstrap_servers=context.shared().bootstrap.split(","), group_id=group, auto_offset_reset="earliest",
                              enable_auto_commit=False, **options)
+    check(topic in consumer.topics(), f"{topic} is not there")
+    return consumer
+
+
+def joined(context, topic, group, **options):
+    """A member of a group that has its assignment."""
+    consumer = subscribed(context, topic, group, **options)
     deadline = time.monotonic() + 30
     while not consumer.assignment():
         check(time.monotonic() < deadline, "no assignment within 30 s")

@@ -7,7 +7,7 @@ import threading
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 
 from harness import check, equal, wait_until
-from other.kafka_python import NOON, admin, created, filled
+from other.kafka_python import NOON, admin, created, filled, subscribed
 
 CODECS = [None, "gzip", "snappy", "lz4", "zstd"]
 
@@ -77,8 +77,7 @@ class Member(threading.Thread):
 
     def __init__(self, context, topic, group):
         super().__init__(daemon=True)
-        self.consumer = KafkaConsumer(topic, bootstrap_servers=addresses(context), group_id=group, auto_offset_reset="earliest", enable_auto_commit=False,
-                                      fetch_max_wait_ms=100, heartbeat_interval_ms=200)
+        self.consumer = subscribed(context, topic, group, fetch_max_wait_ms=100, heartbeat_interval_ms=200)
         self.read, self.assigned, self.ending, self.failed = [], set(), threading.Event(), None
         self.start()
 
