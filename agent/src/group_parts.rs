@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use esker_metadata::log::LogHandle;
 use esker_metadata::replica::Replica;
 use esker_model::EntryVerdict;
-use esker_model::entry::{CommitRecord, Entry, OffsetChange, Offsets};
+use esker_model::entry::{OffsetChange, Offsets};
 use esker_model::verdict::{OffsetRefusal, OffsetsVerdict};
 use esker_segment::id::{LogIndex, TopicId, TopicPartition};
 use futures::FutureExt as _;
@@ -77,13 +77,6 @@ fn judged(verdict: &EntryVerdict) -> Result<(), OffsetLogError> {
     }
 }
 
-/// The entry, if a commit record can hold it. One that cannot must not get in line: it would fail its neighbours too.
-fn committable(entry: Entry) -> Option<Entry> {
-    let mut record = CommitRecord { entries: vec![entry] };
-    record.encode().ok()?;
-    record.entries.pop()
-}
-
 impl LogOffsets {
     fn of(&self, group: &GroupId, at: TopicPartition) -> GroupOffset {
         let fold = self.replica.fold();
@@ -101,16 +94,13 @@ impl OffsetLog for LogOffsets {
         let Some(held) = self.shards.held(group.as_str()) else {
             return std::future::ready(Err(OffsetLogError::Fenced)).boxed();
         };
-        let entry = Offsets {
+        let offsets = Offsets {
             group: Box::from(group.as_str()),
             shard: held.shard,
             txn: None,
             changes,
         };
-        let Some(entry) = committable(Entry::Offsets(entry)) else {
-            return std::future::ready(Err(OffsetLogError::TooLarge)).boxed();
-        };
-        match self.queue.push(held, entry) {
+        match self.queue.push(held, offsets) {
             Ok(outcome) => {
                 let lost = self.shards.lost(group.as_str());
                 async move {

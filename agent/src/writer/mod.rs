@@ -54,7 +54,7 @@ pub struct LogWriter {
 
 /// The writer's end of a [`LogWriter`].
 pub struct WriterEnd {
-    proposals: mpsc::Receiver<Proposal>,
+    pub(crate) proposals: mpsc::Receiver<Proposal>,
     inbox: Arc<Inbox>,
     session: watch::Sender<Option<LiveSession>>,
 }
