@@ -31,6 +31,8 @@ use super::budget::{BudgetShare, ByteBudget, NoBudget, Purpose};
 const READ_AHEAD_REQUESTS: usize = 16;
 /// How much of a frame is allocated before its bytes arrive.
 const FRAME_ALLOCATION_FIRST: usize = 16 * 1024;
+/// How much is allocated before a frame begins: what every connection holds that waits for one. Most requests fit, but produce.
+const IDLE_ALLOCATION: usize = 2 * 1024;
 /// Chunks handed to one vectored write.
 const WRITE_CHUNKS_MAX: usize = 64;
 /// How the frame of a produce request begins.
@@ -212,7 +214,7 @@ async fn read_frame<R: AsyncRead + Unpin>(
     let idle_until = Instant::now() + patience;
     while buffer.len() < 4 {
         if buffer.capacity() - buffer.len() < 4 {
-            buffer.reserve(FRAME_ALLOCATION_FIRST);
+            buffer.reserve(IDLE_ALLOCATION);
         }
         if read_some(read, buffer, idle_until).await? == 0 {
             return if buffer.is_empty() {
@@ -274,7 +276,7 @@ async fn purpose_of<R: AsyncRead + Unpin>(
     }
     while buffer.len() < size_of_val(&PRODUCE_KEY) {
         if buffer.capacity() == buffer.len() {
-            buffer.reserve(FRAME_ALLOCATION_FIRST);
+            buffer.reserve(IDLE_ALLOCATION);
         }
         if read_some(read, buffer, until).await? == 0 {
             return Err(CloseConnection("closed inside a frame".into()));
