@@ -22,11 +22,11 @@ EAGER = {"esker.flush.age": "5ms", "esker.flush.min.interval": "1ms", "esker.flu
 
 
 @contextlib.contextmanager
-def running(args, name, settings=None, compactor=False, constant_store=False):
-    """A cluster of one agent. Everything ends and goes when the case does."""
+def running(args, name, settings=None, compactor=False, constant_store=False, agents=1, etcd=1):
+    """A cluster of one agent, unless more are asked for. Everything ends and goes when the case does."""
     subprocess.run([ROOT / "infra" / "parts" / "get", "etcd-3.6", "minio"], check=True)
     shutil.rmtree(WORK / name, ignore_errors=True)
-    found = Cluster(WORK / name, args.binary, etcd=1, zones=("a",), compactor=compactor, settings=settings,
+    found = Cluster(WORK / name, args.binary, etcd=etcd, zones=("a",) * agents, compactor=compactor, settings=settings,
                     proxy=args.proxy if constant_store else None)
     try:
         found.start()

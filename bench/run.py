@@ -15,7 +15,8 @@ One agent, etcd and MinIO:
 Both:
   start           time to the ready line with 10,000 partitions and 4,096 commits to replay
   price           requests a second and their list price a month: idle, one record a second, full rate
-Without CASES, all of them: some 40 minutes. Needs what `tests/clients/setup --judge` gets, target/release/esker-proxy, and up to 30 GiB of
+  groups          1,000 consumer groups of 10 members: rebalances, offset commits, memory; one and three etcd members, and Apache Kafka
+Without CASES, all of them: about an hour. Needs what `tests/clients/setup --judge` gets, target/release/esker-proxy, and up to 30 GiB of
 disk for `peers` and `cluster-cpu`. One JSON line per figure.
 """
 import argparse
@@ -31,6 +32,7 @@ from report import ROOT, WORK, create, out  # first: it says where the rest is
 import broker_cpu
 import clusters
 import esker
+import group_load
 import lifecycle
 from clusters import measure, warm_kafka
 from real_kafka import JARS
@@ -189,7 +191,7 @@ def peers(args):
         shutil.rmtree(WORK / "peers", ignore_errors=True)
 
 
-CASES = {"peers": peers, "flushes": flushes, "partitions": partitions, "memory": memory, **clusters.CASES, **lifecycle.CASES}
+CASES = {"peers": peers, "flushes": flushes, "partitions": partitions, "memory": memory, **clusters.CASES, **lifecycle.CASES, **group_load.CASES}
 
 
 def main():

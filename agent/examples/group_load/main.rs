@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use esker_kafka::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
+use esker_kafka::messages::find_coordinator_response::Coordinator;
 use esker_kafka::{ErrorCode, Str};
 use futures::stream::{self, StreamExt as _};
 use tokio::task::JoinSet;
@@ -45,8 +46,10 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 const COMMIT: Duration = Duration::from_secs(5);
 /// How long the steady and the paced phase take.
 const PACED_FOR: Duration = Duration::from_secs(10);
-/// How often a coordinator is asked for.
+/// How often coordinators are asked for, and for how many answers nothing must change: agents that have just started share the
+/// groups out among them.
 const FIND_TRIES: usize = 300;
+const FIND_STEADY: usize = 50;
 const FIND_PAUSE: Duration = Duration::from_millis(100);
 /// The topic that all groups read.
 const TOPIC: &str = "group-load";
@@ -94,10 +97,11 @@ async fn main() {
     }));
     let given = arguments();
     let watched = &given.watched;
-    let phase = Phase::begin("connect", watched);
     create_topic(&given).await;
     let groups: Vec<Arc<Group>> = (0..given.groups).map(|number| Arc::new(Group::new(number))).collect();
-    let mut members = connect(&given, &groups).await;
+    let coordinators = coordinators(&given.bootstrap, &groups).await;
+    let phase = Phase::begin("connect", watched);
+    let mut members = connect(&given, &groups, &coordinators).await;
     phase.end(&[("connections", members.len().to_string())]);
 
     let phase = Phase::begin("join", watched);
@@ -151,8 +155,7 @@ async fn create_topic(given: &Arguments) {
 }
 
 /// Every member on a connection of its own to the coordinator of its group.
-async fn connect(given: &Arguments, groups: &[Arc<Group>]) -> Vec<Member> {
-    let coordinators = coordinators(&given.bootstrap, groups).await;
+async fn connect(given: &Arguments, groups: &[Arc<Group>], coordinators: &HashMap<Str, String>) -> Vec<Member> {
     let places = groups
         .iter()
         .flat_map(|group| (0..given.members).map(move |number| (group, number)));
@@ -169,17 +172,19 @@ async fn coordinators(bootstrap: &str, groups: &[Arc<Group>]) -> HashMap<Str, St
         coordinator_keys: groups.iter().map(|group| group.name.clone()).collect(),
         ..FindCoordinatorRequest::default()
     };
+    let (mut known, mut steady) = (Vec::new(), 0);
     for _ in 0..FIND_TRIES {
-        let answer = link.call(4, &request).await;
-        if answer.coordinators.iter().all(|found| found.error_code == 0) {
-            let found = answer.coordinators.into_iter();
-            return found
-                .map(|found| (found.key, format!("{}:{}", found.host.as_str(), found.port)))
-                .collect();
+        let found = link.call(4, &request).await.coordinators;
+        let complete = found.iter().all(|found| found.error_code == 0);
+        steady = if complete && found == known { steady + 1 } else { 0 };
+        if steady == FIND_STEADY {
+            let address = |found: &Coordinator| format!("{}:{}", found.host.as_str(), found.port);
+            return found.iter().map(|found| (found.key.clone(), address(found))).collect();
         }
+        known = found;
         sleep(FIND_PAUSE).await;
     }
-    panic!("not every group has a coordinator");
+    panic!("not every group has a coordinator that stays");
 }
 
 /// Every member does the same at once.

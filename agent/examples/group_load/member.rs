@@ -28,7 +28,8 @@ use super::link::Link;
 const SESSION_MS: i32 = 120_000;
 /// How often a member asks whether it must join again while its group is not stable yet.
 const ASK: Duration = Duration::from_millis(500);
-/// How long a member waits after an answer that asks it to come back.
+/// How long a member waits after an answer that asks it to come back, and how often.
+const COME_BACK_MAX: usize = 600;
 const PAUSE: Duration = Duration::from_millis(50);
 const PROTOCOL: &str = "range";
 const PROTOCOL_TYPE: &str = "consumer";
@@ -103,6 +104,8 @@ pub(crate) struct Member {
     id: Str,
     generation: i32,
     commit: OffsetCommitRequest,
+    /// How often it was asked to come back.
+    came_back: usize,
 }
 
 impl Member {
@@ -130,6 +133,7 @@ impl Member {
             id: Str::new(),
             generation: -1,
             commit,
+            came_back: 0,
         }
     }
 
@@ -182,7 +186,7 @@ impl Member {
                     continue;
                 }
                 other => {
-                    come_back(other).await;
+                    self.come_back(other).await;
                     continue;
                 }
             }
@@ -194,7 +198,7 @@ impl Member {
                     return self.group.on_settled(self.generation);
                 }
                 ErrorCode::RebalanceInProgress => {}
-                other => come_back(other).await,
+                other => self.come_back(other).await,
             }
         }
     }
@@ -270,7 +274,8 @@ impl Member {
         match codes.find(|partition| partition.error_code != 0) {
             None => Some(()),
             Some(refused) => {
-                come_back(code(refused.error_code)).await;
+                let refused = code(refused.error_code);
+                self.come_back(refused).await;
                 None
             }
         }
@@ -297,20 +302,22 @@ impl Member {
         );
         self
     }
+
+    /// Waits after an answer that asks a client to try again; any other ends the run, and so does one that comes too often. A
+    /// coordinator that moves is none that could be measured.
+    async fn come_back(&mut self, code: ErrorCode) {
+        let again = matches!(
+            code,
+            ErrorCode::CoordinatorLoadInProgress | ErrorCode::CoordinatorNotAvailable
+        );
+        self.came_back += 1;
+        assert!(again && self.came_back <= COME_BACK_MAX, "refused: {code:?}");
+        sleep(PAUSE).await;
+    }
 }
 
 fn code(code: i16) -> ErrorCode {
     ErrorCode::try_from(code).unwrap()
-}
-
-/// Waits after an answer that asks a client to try again; any other ends the run.
-async fn come_back(code: ErrorCode) {
-    let again = matches!(
-        code,
-        ErrorCode::CoordinatorLoadInProgress | ErrorCode::CoordinatorNotAvailable | ErrorCode::NotCoordinator
-    );
-    assert!(again, "refused: {code:?}");
-    sleep(PAUSE).await;
 }
 
 /// A message of the consumer protocol, behind its version.
