@@ -21,6 +21,7 @@ fn main() -> std::io::Result<()> {
     tonic_prost_build::configure()
         .bytes(".")
         .file_descriptor_set_path(out.join("esker.bin"))
+        .codec_path("crate::codec::BoundedCodec")
         // Connections are the user's to bring.
         .build_transport(false)
         .compile_with_config(config, &FILES, &["."])

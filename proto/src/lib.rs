@@ -3,7 +3,9 @@
 //! Owns: the public API (the .proto files are its documentation), the frame in which errors travel.
 //! Does not own: what the calls do (`esker-agent`), connections.
 //!
-//! Invariants: a field of a released .proto never changes its number or its type.
+//! Invariants: a field of a released .proto never changes its number or its type. MEM-1 (`codec`).
+
+pub mod codec;
 
 use bytes::Bytes;
 use prost::Message;

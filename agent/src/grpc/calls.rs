@@ -15,8 +15,9 @@ use esker_kafka::{ApiKey, Reader, Str, Writer};
 use tonic::Status;
 
 use super::errors::internal;
+use super::metered::Received;
 use crate::agent::Agent;
-use crate::kafka::budget::{ByteBudget, Purpose};
+use crate::kafka::budget::{BudgetShare, ByteBudget, Purpose};
 use crate::kafka::connection::{ConnectionContext, Frame, Reply, ReplyChunks, Service};
 use crate::kafka::dispatch::RequestContext;
 
@@ -28,6 +29,8 @@ const LENGTH_BYTES: usize = 4;
 pub(super) struct Caller {
     pub(super) agent: Arc<Agent>,
     pub(super) budget: ByteBudget,
+    /// What the messages of the call hold of it.
+    pub(super) received: Received,
     pub(super) client_id: Str,
     pub(super) connection: ConnectionContext,
 }
@@ -46,14 +49,29 @@ impl Caller {
 
     /// Has a request taken in.
     pub(super) async fn take<R: Request>(&self, version: i16, request: &R) -> Result<Taken, Status> {
+        self.take_under(None, version, request).await
+    }
+
+    /// Has a request taken in under the budget of the message that it was made from, if that has any.
+    pub(super) async fn take_under<R: Request>(
+        &self,
+        held: Option<BudgetShare>,
+        version: i16,
+        request: &R,
+    ) -> Result<Taken, Status> {
         let bytes = frame(version, 0, &self.client_id, request)?.slice(LENGTH_BYTES..);
         let purpose = if R::KEY == ApiKey::Produce {
             Purpose::Produce
         } else {
             Purpose::Other
         };
-        let share = self.budget.take(purpose, bytes.len(), bytes.len()).await;
-        let share = share.map_err(|cause| Status::resource_exhausted(format!("{cause}; try again later")))?;
+        let share = match held {
+            Some(share) => share,
+            None => {
+                let granted = self.budget.take(purpose, bytes.len(), bytes.len()).await;
+                granted.map_err(|cause| Status::resource_exhausted(format!("{cause}; try again later")))?
+            }
+        };
         let frame = Frame {
             bytes,
             budget: Some(share),

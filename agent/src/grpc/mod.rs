@@ -16,6 +16,7 @@ mod errors;
 mod group_admin;
 mod incoming;
 mod member;
+mod metered;
 mod partitioner;
 mod produce_stream;
 mod producer;
@@ -36,9 +37,10 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tracing::info;
 
-use self::served::{MESSAGE_BYTES_MAX, Served};
+use self::metered::Limits;
+use self::served::{MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, Served};
 use crate::agent::Agent;
-use crate::kafka::budget::ByteBudget;
+use crate::kafka::budget::{ByteBudget, Purpose};
 
 /// Calls that one connection may have open.
 const STREAMS_MAX: u32 = 100;
@@ -66,9 +68,10 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let connections = incoming::connections(&agent, listener, stop.clone());
+    let limits = Limits::new(budget.clone());
     let served = Served::new(agent, budget);
     let tasks = served.tasks.clone();
-    let router = router(served).await?;
+    let router = router(served, &limits).await?;
     let serving = router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     let patience = async {
         stop.cancelled().await;
@@ -90,7 +93,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn router(served: Served) -> io::Result<Router> {
+async fn router(served: Served, limits: &Limits) -> io::Result<Router> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ProducerServer<Served>>().await;
     health.set_serving::<ConsumerServer<Served>>().await;
@@ -101,8 +104,8 @@ async fn router(served: Served) -> io::Result<Router> {
         .build_v1()
         .map_err(io::Error::other)?;
     let producer = ProducerServer::new(served.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let admin = AdminServer::new(served.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let consumer = ConsumerServer::new(served).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let admin = AdminServer::new(served.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let consumer = ConsumerServer::new(served).max_decoding_message_size(REQUEST_BYTES_MAX);
     let router = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -111,10 +114,10 @@ async fn router(served: Served) -> io::Result<Router> {
         .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_PATIENCE))
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(producer)
-        .add_service(consumer)
-        .add_service(admin);
+        .add_service(limits.limit(Purpose::Other, health_service))
+        .add_service(limits.limit(Purpose::Other, reflection))
+        .add_service(limits.limit(Purpose::Produce, producer))
+        .add_service(limits.limit(Purpose::Other, consumer))
+        .add_service(limits.limit(Purpose::Other, admin));
     Ok(router)
 }

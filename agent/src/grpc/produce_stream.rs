@@ -31,6 +31,7 @@ use super::calls::Caller;
 use super::errors::{error_code, invalid, is_retriable, refusal};
 use super::producer::{PRODUCE, Split, outcomes, partitions_of, produce_request};
 use super::records::{self, Stamp};
+use crate::kafka::budget::BudgetShare;
 
 const INIT_PRODUCER_ID: i16 = 4;
 /// Batches of a stream that are under way: what the fold remembers of each producer.
@@ -102,13 +103,20 @@ struct Stage {
     /// The number that the next batch must have; any, if the session goes on.
     next_number: Option<u64>,
     /// Read, but there is no room for it yet.
-    waiting: Option<(Batch, Split)>,
+    waiting: Option<Waiting>,
     unacked: VecDeque<Unacked>,
     /// Batches under way of each partition.
     under_way: BTreeMap<i32, usize>,
     /// Counts attempts; and the last repeated one of each partition.
     attempts: u64,
     repeated: BTreeMap<i32, u64>,
+}
+
+/// A batch that was read, and the budget that its message holds.
+struct Waiting {
+    batch: Batch,
+    split: Split,
+    held: Option<BudgetShare>,
 }
 
 /// A batch under way.
@@ -230,14 +238,15 @@ impl Stage {
             let why = format!("the session has {} partitions", self.session.partitions);
             return Err(refusal(ErrorCode::UnknownTopicOrPartition, &what, Some(&why)));
         }
-        self.waiting = Some((batch, split));
+        let held = self.caller.received.take();
+        self.waiting = Some(Waiting { batch, split, held });
         Ok(())
     }
 
     /// Has the batch that waits taken in, if there is room.
     async fn send_waiting(&mut self) -> Result<(), Status> {
-        let Some((batch, split)) = self.waiting.take_if(|(_, split)| {
-            split.by_partition.keys().all(|partition| {
+        let Some(waiting) = self.waiting.take_if(|waiting| {
+            waiting.split.by_partition.keys().all(|partition| {
                 let under_way = self.under_way.get(partition).copied().unwrap_or(0);
                 let most = if self.known.contains(partition) { UNACKED_MAX } else { 1 };
                 under_way < most
@@ -245,6 +254,7 @@ impl Stage {
         }) else {
             return Ok(());
         };
+        let Waiting { batch, split, held } = waiting;
         let now_ms = self.caller.agent.clock.now_ms();
         let mut parts = Vec::with_capacity(split.by_partition.len());
         let mut next_sequences = BTreeMap::new();
@@ -268,7 +278,7 @@ impl Stage {
         }
         self.attempts += 1;
         // In the write-ahead buffer before the next batch is looked at: that keeps their order.
-        let taken = self.caller.take(PRODUCE, &self.request(&parts)).await;
+        let taken = self.caller.take_under(held, PRODUCE, &self.request(&parts)).await;
         self.unacked.push_back(Unacked {
             number: batch.number,
             split,

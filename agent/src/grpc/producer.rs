@@ -52,7 +52,8 @@ impl Producer for Served {
         }
         let request = produce_request(&topic, batches);
         drop(records);
-        let produced = caller.call::<KafkaProduce>(PRODUCE, &request).await?;
+        let taken = caller.take_under(caller.received.take(), PRODUCE, &request).await?;
+        let produced = taken.answer::<KafkaProduce>().await?;
         answer(&topic, &split, produced).map(Response::new)
     }
 

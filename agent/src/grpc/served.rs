@@ -12,12 +12,14 @@ use tokio_util::task::TaskTracker;
 use tonic::Request;
 
 use super::calls::Caller;
+use super::metered::Received;
 use crate::agent::Agent;
 use crate::kafka::budget::ByteBudget;
 use crate::kafka::connection::ConnectionContext;
 
-/// Largest message that a client may send.
+/// Largest message that a client may send: records, and everything else.
 pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(super) const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// Metadata by which a client says what it calls itself; agents read its zone from it (`zone=…`), as they do for Kafka clients.
 const CLIENT_ID: &str = "client-id";
 /// What a client is called that does not say.
@@ -53,6 +55,7 @@ impl Served {
         Caller {
             agent: Arc::clone(&self.agent),
             budget: self.budget.clone(),
+            received: request.extensions().get::<Received>().cloned().unwrap_or_default(),
             client_id: client_id.map_or(CLIENT_ID_DEFAULT, Str::from),
             connection: ConnectionContext {
                 id: self.calls.fetch_add(1, Ordering::Relaxed),

@@ -21,6 +21,7 @@ mod requests;
 
 mod admin;
 mod consume;
+mod hostile;
 mod produce;
 mod produce_stream;
 mod server;

@@ -1,0 +1,111 @@
+//! Messages that come in pieces, too slowly, or when there is no memory.
+
+use futures::FutureExt;
+use http_body::Body as _;
+use tokio::sync::mpsc;
+use tonic::Code;
+
+use super::*;
+
+/// A body of what is sent to it.
+struct Fed(mpsc::UnboundedReceiver<Bytes>);
+
+impl http_body::Body for Fed {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+fn metered(budget: &ByteBudget) -> (mpsc::UnboundedSender<Bytes>, Metered) {
+    let (feed, fed) = mpsc::unbounded_channel();
+    let metered = Metered {
+        body: Body::new(Fed(fed)),
+        budget: budget.clone(),
+        purpose: Purpose::Produce,
+        received: Received::default(),
+        granting: None,
+        gathered: BytesMut::new(),
+        complete: 0,
+        ended: false,
+        began: Instant::now(),
+        too_slow: Box::pin(tokio::time::sleep(MESSAGE_DEADLINE)),
+    };
+    (feed, metered)
+}
+
+async fn next(metered: &mut Metered) -> Option<Result<Bytes, Status>> {
+    let frame = std::future::poll_fn(|cx| Pin::new(&mut *metered).poll_frame(cx)).await?;
+    Some(frame.map(|frame| frame.into_data().unwrap()))
+}
+
+fn message(length: u8) -> Vec<u8> {
+    let mut message = vec![0, 0, 0, 0, length];
+    message.resize(PREFIX_BYTES + usize::from(length), 7);
+    message
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_are_handed_on_whole_and_their_budget_with_them() {
+    let budget = ByteBudget::new(1 << 20);
+    let (feed, mut metered) = metered(&budget);
+    let both = [message(9), message(0)].concat();
+    for piece in both[..13].chunks(2) {
+        feed.send(Bytes::copy_from_slice(piece)).unwrap();
+        assert!(
+            next(&mut metered).now_or_never().is_none(),
+            "the message is not complete"
+        );
+    }
+    feed.send(Bytes::copy_from_slice(&both[13..])).unwrap();
+    assert_eq!(next(&mut metered).await.unwrap().unwrap(), both);
+    assert_eq!(budget.available(), (1 << 20) - both.len());
+    drop(metered.received.take());
+    assert_eq!(budget.available(), 1 << 20);
+    // What ends within a message is for the decoder to refuse.
+    feed.send(Bytes::copy_from_slice(&message(9)[..7])).unwrap();
+    drop(feed);
+    assert_eq!(next(&mut metered).await.unwrap().unwrap().len(), 7);
+    assert!(next(&mut metered).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_trickles_ends_its_call_and_a_pause_between_messages_does_not() {
+    let budget = ByteBudget::new(1 << 20);
+    let (feed, mut metered) = metered(&budget);
+    let hour = Duration::from_secs(3_600);
+    let waited = tokio::time::timeout(hour, next(&mut metered)).await;
+    assert!(waited.is_err(), "nothing has begun");
+    feed.send(Bytes::from(message(3))).unwrap();
+    assert!(next(&mut metered).await.unwrap().is_ok());
+    let trickle = tokio::spawn(async move {
+        for byte in message(200) {
+            feed.send(Bytes::copy_from_slice(&[byte])).unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let began = Instant::now();
+    let refused = next(&mut metered).await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::DeadlineExceeded);
+    assert!(
+        began.elapsed() <= MESSAGE_DEADLINE + Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    trickle.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_budget_a_call_ends_after_a_while() {
+    let budget = ByteBudget::new(80);
+    let (feed, mut metered) = metered(&budget);
+    let _held = budget.take(Purpose::Produce, 70, 70).await.unwrap();
+    feed.send(Bytes::from(message(60))).unwrap();
+    let refused = next(&mut metered).await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(budget.available(), 10);
+}
