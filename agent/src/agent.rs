@@ -8,6 +8,7 @@
 use std::sync::{Arc, Weak};
 
 use esker_kafka::{ErrorCode, TopicRef};
+use esker_metadata::keys::config::Configs;
 use esker_metadata::keys::session::SessionInfo;
 use esker_metadata::keys::topic::Topic;
 use esker_metadata::log::LogHandle;
@@ -236,6 +237,10 @@ impl Observer for Announcer {
 
     fn on_topic(&self, name: &str, topic: Option<&Topic>) {
         self.catalog.on_topic(name, topic);
+    }
+
+    fn on_broker_configs(&self, name: &str, configs: Option<&Configs>) {
+        self.catalog.on_broker_configs(name, configs);
     }
 
     fn on_session(&self, session: SessionId, info: Option<&SessionInfo>) {

@@ -4,6 +4,7 @@
 //! Does not own: formats, the fold, the stores; merging and retention (`esker-compaction`).
 
 pub mod agent;
+pub mod broker_configs;
 pub mod clock;
 pub mod fetch;
 pub mod group_parts;

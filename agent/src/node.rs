@@ -145,7 +145,7 @@ impl Reading {
         let objects = NamedObjects::new(Arc::clone(&parts.objects), parts.cluster.clone());
         let merged = MergedReader::new(objects.clone(), MergedSettings::default());
         let sink = ReplicaSink::new(Arc::clone(&replica), merged.clone(), objects.clone());
-        let (follower, log) = Follower::new(parts.metadata.clone(), Box::new(sink), FollowerSettings::default());
+        let (follower, log) = Follower::new(parts.metadata.clone(), Box::new(sink), follower_settings());
         let following = follower.run();
         tasks.spawn(async { Err(NodeError::Follow(following.await)) });
         log.barrier().await?;
@@ -169,6 +169,13 @@ impl Reading {
             cache: Arc::new(cache),
             members,
         })
+    }
+}
+
+fn follower_settings() -> FollowerSettings {
+    FollowerSettings {
+        also: ReplicaSink::also(),
+        ..FollowerSettings::default()
     }
 }
 
@@ -200,6 +207,8 @@ async fn start_writer(
         stop,
     })
     .await?;
+    // The session has brought the node id.
+    reading.catalog.on_node(reading.members.identity().node());
     tasks.spawn(async { writer.run().await.map_err(NodeError::from) });
     Ok(handle)
 }

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use clap::Args;
 use esker_agent::agent::Agent;
+use esker_agent::broker_configs::settings_under;
 use esker_agent::clock::{Clock as _, SystemClock};
 use esker_agent::http::Readiness;
 use esker_agent::settings::{Profile, Settings as AgentSettings, TopicSettings};
@@ -19,6 +20,7 @@ use esker_compaction::seams::{LogAccess, NotApplied, TopicPolicy};
 use esker_compaction::service::{Compaction, Parts};
 use esker_compaction::settings::{Scope, Settings};
 use esker_metadata::checkpoint::LiveSession;
+use esker_metadata::keys::config::Configs;
 use esker_metadata::keys::topic::Topic;
 use esker_model::EntryVerdict;
 use esker_model::entry::Entry;
@@ -124,7 +126,7 @@ async fn serve(options: CompactorOptions) -> anyhow::Result<()> {
     let compactor = Process::start(ProcessParts {
         cluster: stores.joined,
         objects,
-        policy_of: Arc::new(move |topic| policy_of(&policies, topic)),
+        policy_of: Arc::new(move |topic, brokers| policy_of(&policies, topic, brokers)),
         clock: Arc::new(move || Timestamp(clock.now_ms())),
         random: Arc::new(stores::random),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -146,8 +148,9 @@ async fn serve(options: CompactorOptions) -> anyhow::Result<()> {
     tasks.finish().await
 }
 
-/// The policy that follows from a topic's record, and from the settings where it says nothing.
-fn policy_of(settings: &AgentSettings, topic: Option<&Topic>) -> TopicPolicy {
+/// The policy that follows from a topic's record, and where it says nothing from what was set for all brokers and from the settings.
+fn policy_of(settings: &AgentSettings, topic: Option<&Topic>, brokers: &Configs) -> TopicPolicy {
+    let settings = &settings_under(settings, [brokers]);
     let configs = topic.into_iter().flat_map(|topic| &topic.configs);
     let configs = configs.map(|(name, value)| (name.as_str(), value.as_str()));
     // A config that this version does not know must not make old records go: nothing is trimmed then.

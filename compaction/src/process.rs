@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use esker_metadata::checkpoint::LiveSession;
+use esker_metadata::keys::config::Configs;
 use esker_metadata::keys::session::SessionInfo;
 use esker_metadata::keys::topic::Topic;
 use esker_metadata::log::{
@@ -41,8 +42,8 @@ const SESSION_PAUSE: Duration = Duration::from_millis(200);
 /// The node id of a process that serves no clients.
 const NO_NODE: i32 = -1;
 
-/// What a policy follows from: a topic's record. `None` is a topic without one.
-pub type PolicyOf = Arc<dyn Fn(Option<&Topic>) -> TopicPolicy + Send + Sync>;
+/// What a policy follows from: a topic's record, `None` for a topic without one, and the configs that were set for all brokers.
+pub type PolicyOf = Arc<dyn Fn(Option<&Topic>, &Configs) -> TopicPolicy + Send + Sync>;
 
 /// What the process is made of.
 pub struct ProcessParts {
@@ -99,7 +100,11 @@ impl Process {
         let replica = Arc::new(Replica::new());
         let merged = MergedReader::new(parts.objects.clone(), MergedSettings::default());
         let sink = ReplicaSink::new(Arc::clone(&replica), merged.clone(), parts.objects);
-        let (follower, log) = Follower::new(parts.cluster.clone(), Box::new(sink), FollowerSettings::default());
+        let follower = FollowerSettings {
+            also: ReplicaSink::also(),
+            ..FollowerSettings::default()
+        };
+        let (follower, log) = Follower::new(parts.cluster.clone(), Box::new(sink), follower);
         let mut tasks = JoinSet::new();
         tasks.spawn(async { ProcessError::Follow(follower.run().await) });
         tokio::select! {
@@ -122,7 +127,8 @@ impl Process {
         let policy = move |topic: TopicId| {
             let name = topics.fold().topic(topic).map(|found| found.name.to_owned());
             let record = name.and_then(|name| topics.topic_record(&name));
-            policy_of(record.as_ref().filter(|record| record.id == topic))
+            let record = record.as_ref().filter(|record| record.id == topic);
+            policy_of(record, &topics.broker_configs(""))
         };
         let service = Compaction::new(
             Parts {

@@ -39,6 +39,33 @@ def topic_value(broker, topic, name):
 
 
 @case
+def broker_defaults_altered_count_on_every_agent(context):
+    """kafka-configs --entity-default: message.max.bytes for all brokers limits what every agent takes and what topics are described with; deleted, it is gone."""
+    broker = context.shared()
+    topic = stock.create_topic(broker.bootstrap, context.topic("default"), partitions=6)
+    of_all = ["--entity-type", "brokers", "--entity-default"]
+
+    def outcomes():
+        errors, producer = [], stock.producer(broker.bootstrap, retries=0)
+        for partition in range(6):
+            producer.produce(topic, b"x" * 4000, partition=partition, on_delivery=lambda error, _: errors.append(error.name() if error else None))
+        equal(producer.flush(20), 0, "records without an answer")
+        return set(errors)
+
+    kafka_configs(broker, "--alter", *of_all, "--add-config", "message.max.bytes=1000")
+    try:
+        check("message.max.bytes=1000" in kafka_configs(broker, "--describe", *of_all)[0], "message.max.bytes of all brokers")
+        equal(topic_value(broker, topic, "max.message.bytes"), "1000", "max.message.bytes on every agent")
+        told = kafka_configs(broker, "--describe", "--all", "--entity-type", "topics", "--entity-name", topic)[0]
+        check("DYNAMIC_DEFAULT_BROKER_CONFIG:message.max.bytes=1000, DEFAULT_CONFIG:message.max.bytes=1048588" in told, told)
+        equal(outcomes(), {"MSG_SIZE_TOO_LARGE"}, "what became of records above the limit")
+    finally:
+        kafka_configs(broker, "--alter", *of_all, "--delete-config", "message.max.bytes")
+    equal(topic_value(broker, topic, "max.message.bytes"), "1048588", "max.message.bytes after the deletion")
+    equal(outcomes(), {None}, "what became of records then")
+
+
+@case
 def trap_27_connect_finds_what_it_needs(context):
     """Connect starts only if cleanup.policy is exactly `compact`, and reads it through DescribeConfigs."""
     broker = context.shared()

@@ -28,7 +28,8 @@ Names that Kafka has mean what they mean in Kafka and take plain numbers, as the
 take units: durations `5ms`, `30s`, `10m`, `24h`, `7d` (a plain number is milliseconds), sizes `64KiB`, `8MiB`, `1GiB`
 (a plain number is bytes).
 
-*At start* means that a change needs a restart by its nature. So far nothing can be changed while the process runs.
+*At start* means that a change needs a restart by its nature. While the process runs, administrators can change the defaults
+of topics as in Kafka ([which](compatibility.md#deliberate-differences)), and nothing else.
 ";
 
 /// The whole page.

@@ -24,6 +24,7 @@ mod broker {
     pub(crate) const EPOCH_MS: i64 = 1_700_000_000_000;
 }
 
+mod broker_configs;
 mod coordinators;
 mod generations;
 mod loss;

@@ -212,9 +212,12 @@ async fn brokers_groups_and_subscriptions_keep_what_is_set() {
         value(&mut client, BROKER, &own, "num.io.threads").await,
         ("8".to_owned(), DEFAULT)
     );
-    // What does something here is refused rather than kept without doing it.
-    let size = [(SET, "message.max.bytes", Some("1000"))];
-    assert_eq!(alter(&mut client, BROKER, &own, &size).await, ErrorCode::InvalidRequest);
+    // What does something here, and cannot do it at once, is refused rather than kept without doing it.
+    let connections = [(SET, "max.connections", Some("1000"))];
+    assert_eq!(
+        alter(&mut client, BROKER, &own, &connections).await,
+        ErrorCode::InvalidRequest
+    );
     assert_eq!(
         alter(&mut client, BROKER, "8", &threads("5")).await,
         ErrorCode::InvalidRequest

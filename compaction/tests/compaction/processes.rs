@@ -26,7 +26,7 @@ fn parts(world: &World, cluster: Cluster) -> ProcessParts {
     ProcessParts {
         cluster,
         objects: world.objects.clone(),
-        policy_of: Arc::new(|_| TopicPolicy::default()),
+        policy_of: Arc::new(|_, _| TopicPolicy::default()),
         clock: Arc::new(move || Timestamp(now.load(Ordering::SeqCst))),
         random: Arc::new(move || u128::from(random.fetch_add(0x9e37_79b9, Ordering::SeqCst))),
         version: "test".to_owned(),

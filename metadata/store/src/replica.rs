@@ -1,7 +1,7 @@
 //! The replica: this process's fold of the log, kept up to date by the follower.
 //!
 //! Owns: the fold behind its lock, the verdicts of this process's own commits until they are asked for, the records of
-//! topics (configs), the order of commits for segment headers.
+//! topics (configs), configs of brokers, the order of commits for segment headers.
 //! Does not own: following (`log`), decisions (services).
 //!
 //! Invariants: LOG-5 (only entries of the log change the fold), LOG-4 (a verdict is handed out only after it was applied
@@ -18,6 +18,7 @@ use futures::FutureExt as _;
 use metrics::gauge;
 use tokio::sync::{oneshot, watch};
 
+use crate::keys::config::Configs;
 use crate::keys::root::Root;
 use crate::keys::session::SessionInfo;
 use crate::keys::topic::Topic;
@@ -40,6 +41,9 @@ pub trait Observer: Send + Sync + 'static {
     /// The record of a topic was put or deleted.
     fn on_topic(&self, name: &str, topic: Option<&Topic>);
 
+    /// The configs of a broker, or by the empty name of all, were set or deleted.
+    fn on_broker_configs(&self, _name: &str, _configs: Option<&Configs>) {}
+
     /// A session began, changed, or ended for good.
     fn on_session(&self, session: SessionId, info: Option<&SessionInfo>);
 
@@ -53,6 +57,7 @@ pub struct Replica {
     own: Mutex<Own>,
     order: Mutex<Vec<Ordered>>,
     topics: RwLock<BTreeMap<String, Topic>>,
+    broker_configs: RwLock<BTreeMap<String, Configs>>,
     root: watch::Sender<Option<Root>>,
     observer: OnceLock<Arc<dyn Observer>>,
 }
@@ -83,6 +88,7 @@ impl Replica {
             own: Mutex::default(),
             order: Mutex::default(),
             topics: RwLock::default(),
+            broker_configs: RwLock::default(),
             root: watch::Sender::new(None),
             observer: OnceLock::new(),
         }
@@ -122,6 +128,13 @@ impl Replica {
             .iter()
             .map(|(name, topic)| (name.clone(), topic.clone()))
             .collect()
+    }
+
+    /// The configs of a broker by its node id, or by the empty name those of all brokers, that were set while they run.
+    #[must_use]
+    pub fn broker_configs(&self, name: &str) -> Configs {
+        let all = self.broker_configs.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(name).cloned().unwrap_or_default()
     }
 
     /// Verdicts of this session's commits are kept from now on until they are asked for; those of others are not.
@@ -230,6 +243,16 @@ impl Replica {
         match topic {
             Some(topic) => drop(topics.insert(name.to_owned(), topic)),
             None => drop(topics.remove(name)),
+        }
+    }
+
+    /// The configs of a broker, or of all, were set or deleted.
+    pub fn on_broker_configs(&self, name: &str, configs: Option<Configs>) {
+        self.tell(|observer| observer.on_broker_configs(name, configs.as_ref()));
+        let mut all = self.broker_configs.write().unwrap_or_else(PoisonError::into_inner);
+        match configs {
+            Some(configs) => drop(all.insert(name.to_owned(), configs)),
+            None => drop(all.remove(name)),
         }
     }
 

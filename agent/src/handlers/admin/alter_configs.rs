@@ -241,7 +241,13 @@ async fn alter(
         let configs = new.into_iter().collect();
         Ok(Change::Put(Configs { configs }.encode()))
     };
-    stored::change(agent, key, decide).await
+    stored::change(agent, key, decide).await?;
+    if target == Target::Broker && !validate_only {
+        // When this returns it counts on this agent, and on others after their next barrier.
+        let folded = agent.log.propose(vec![nothing(TopicId(0))]).await;
+        folded.map_err(|error| (propose_code(error), error.to_string()))?;
+    }
+    Ok(())
 }
 
 fn altered(target: Target, old: &SetConfigs, alteration: &Alteration<'_>) -> Result<SetConfigs, Refused> {

@@ -9,6 +9,7 @@ use esker_kafka::Str;
 use esker_kafka::messages::describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsSynonym};
 
 use crate::agent::Agent;
+use crate::broker_configs::acts_at_once;
 use crate::settings::kafka_configs::{BROKER, ConfigKind, KafkaConfig, TOPIC, find};
 use crate::settings::{KEYS, Key, Scope, Settings};
 
@@ -113,10 +114,17 @@ pub fn log_dir(settings: &Settings) -> String {
 }
 
 impl TopicDefaults {
-    /// Of topics under these settings.
+    /// Of topics on this agent.
     #[must_use]
-    pub fn of(settings: &Settings) -> Self {
-        Self(TOPIC.iter().map(|config| topic_default(config, settings)).collect())
+    pub fn of(agent: &Agent) -> Self {
+        let node = agent.members.identity().node().to_string();
+        let set = |name: &str| agent.replica.broker_configs(name).configs.into_iter().collect();
+        let layers = [
+            (Source::DynamicBroker, set(&node)),
+            (Source::DynamicDefaultBroker, set("")),
+        ];
+        let row = |config| topic_default(config, &agent.settings, &layers);
+        Self(TOPIC.iter().map(row).collect())
     }
 
     /// Every config of a topic.
@@ -140,7 +148,7 @@ impl Wanted<'_> {
 
 /// What a topic without the config has. Of the settings that may be its default Kafka tells what stands behind only if the finest says
 /// something: of `log.retention.hours` alone it tells the value, and that it is a default.
-fn topic_default(config: &'static KafkaConfig, settings: &Settings) -> Behind {
+fn topic_default(config: &'static KafkaConfig, settings: &Settings, layers: &[(Source, SetConfigs)]) -> Behind {
     let keys = || KEYS.iter().filter(|key| key.scope == Scope::TopicDefault(config.name));
     // Of several keys for one config the finest that says something counts, and it stands first in the table.
     let said = keys().filter_map(|key| {
@@ -153,6 +161,11 @@ fn topic_default(config: &'static KafkaConfig, settings: &Settings) -> Behind {
         .next();
     let kafkas = config.default.map(str::to_owned);
     let mut synonyms = Vec::new();
+    for (source, set) in layers {
+        let set = config.broker.and_then(|name| Some((name, set.get(name)?)));
+        let set = set.filter(|(name, _)| acts_at_once(name));
+        synonyms.extend(set.map(|(name, value)| (name, Some(value.clone()), *source)));
+    }
     if let Some((name, value)) = said.clone().filter(|(name, _)| Some(*name) == config.broker) {
         synonyms.push((name, Some(value), Source::StaticBroker));
     }
@@ -261,10 +274,10 @@ pub fn describe_plain(
     rows.map(row).collect()
 }
 
-/// Whether it cannot be changed while the broker runs. What does something in Esker needs a restart.
+/// Whether it cannot be changed while the broker runs. What does something in Esker and cannot do it at once needs a restart.
 #[must_use]
 pub fn is_fixed(config: &KafkaConfig) -> bool {
-    !config.dynamic || config.has_effect
+    !config.dynamic || config.has_effect && !acts_at_once(config.name)
 }
 
 fn dynamic(config: &'static KafkaConfig, set: &SetConfigs, source: Source) -> Vec<Synonym> {

@@ -148,7 +148,7 @@ pub async fn answer(agent: &Arc<Agent>, request: DescribeConfigsRequest) -> Desc
         agent,
         stored: stored_for(agent, told).await,
         behind: request.resources.iter().any(is_topic) && agent.barrier().await.is_err(),
-        defaults: TopicDefaults::of(&agent.settings),
+        defaults: TopicDefaults::of(agent),
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };

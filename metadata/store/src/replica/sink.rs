@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use esker_model::CommitPosition;
 use esker_segment::id::SessionId;
 use esker_storage::merged::MergedReader;
@@ -15,11 +16,12 @@ use esker_storage::named::NamedObjects;
 
 use super::Replica;
 use crate::checkpoint;
+use crate::keys::config::{self, Configs, Owner};
 use crate::keys::root::Root;
 use crate::keys::session::SessionInfo;
 use crate::keys::topic::Topic;
 use crate::log::{AppliedCommit, LogSink, SinkError};
-use crate::store::Revision;
+use crate::store::{KeyValue, Revision};
 
 /// Feeds a replica, and the reader of what is merged, from the follower.
 pub struct ReplicaSink {
@@ -29,6 +31,12 @@ pub struct ReplicaSink {
 }
 
 impl ReplicaSink {
+    /// The families of keys that it wants to hear of besides those that are always reported.
+    #[must_use]
+    pub fn also() -> Vec<Bytes> {
+        vec![config::prefix(Owner::Broker)]
+    }
+
     /// Checkpoints are read from `objects`.
     #[must_use]
     pub fn new(replica: Arc<Replica>, merged: MergedReader, objects: NamedObjects) -> Self {
@@ -76,5 +84,15 @@ impl LogSink for ReplicaSink {
 
     fn on_owner(&mut self, shard: u16, owner: Option<(SessionId, Revision)>) {
         self.replica.tell(|observer| observer.on_owner(shard, owner));
+    }
+
+    fn on_key(&mut self, key: &Bytes, kv: Option<&KeyValue>) {
+        let Some(name) = config::parse_key(Owner::Broker, key) else {
+            return;
+        };
+        match kv.map(|kv| Configs::decode(&kv.value)).transpose() {
+            Ok(configs) => self.replica.on_broker_configs(name, configs),
+            Err(error) => tracing::error!(?key, %error, "value cannot be read and is ignored"),
+        }
     }
 }
