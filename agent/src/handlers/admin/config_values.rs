@@ -149,10 +149,10 @@ impl Wanted<'_> {
 /// What a topic without the config has. Of the settings that may be its default Kafka tells what stands behind only if the finest says
 /// something: of `log.retention.hours` alone it tells the value, and that it is a default.
 fn topic_default(config: &'static KafkaConfig, settings: &Settings, layers: &[(Source, SetConfigs)]) -> Behind {
-    let keys = || KEYS.iter().filter(|key| key.scope == Scope::TopicDefault(config.name));
+    let keys = KEYS.iter().filter(|key| key.scope == Scope::TopicDefault(config.name));
     // Of several keys for one config the finest that says something counts, and it stands first in the table.
-    let said = keys().filter_map(|key| {
-        let value = settings.show(key.name).filter(|value| !value.is_empty())?;
+    let said = keys.filter_map(|key| {
+        let value = settings.show(key.name)?;
         Some((key.name, in_milliseconds(key.name, value), said_at_start(key, settings)))
     });
     let said = said
@@ -173,13 +173,19 @@ fn topic_default(config: &'static KafkaConfig, settings: &Settings, layers: &[(S
     if let Some(broker) = of_broker.filter(|broker| broker.default.is_some()) {
         synonyms.push((broker.name, kafkas.clone(), Source::Default));
     } else if !synonyms.is_empty() {
-        let coarser = keys().filter(|key| Some(key.name) != config.broker && !key.default.is_empty());
-        synonyms.extend(coarser.map(|key| (key.name, Some(key.default.to_owned()), Source::Default)));
+        synonyms.extend(config.broker.and_then(in_hours));
     }
     Behind {
         synonyms,
         otherwise: said.map(|(_, value)| value).or(kafkas),
     }
+}
+
+/// What Kafka tells behind a time in milliseconds that has no default: the same in hours.
+fn in_hours(name: &str) -> Option<Synonym> {
+    let hours = format!("{}hours", name.strip_suffix("ms")?);
+    let config = find(&BROKER, &hours)?;
+    Some((config.name, config.default.map(str::to_owned), Source::Default))
 }
 
 /// The value of a key for a duration in the unit of the topic config that it is the default of.
@@ -230,6 +236,8 @@ pub fn describe_broker(
         let default = default.filter(|_| config.listed);
         if default.is_some() {
             synonyms.push((config.name, default.map(str::to_owned), Source::Default));
+        } else if !synonyms.is_empty() {
+            synonyms.extend(in_hours(config.name));
         }
         told(config, synonyms.into(), is_fixed(config), wanted)
     });
