@@ -46,6 +46,7 @@ NORMAL = [(re.compile(pattern, re.M), word) for pattern, word in [
 WHERE = [(re.compile(pattern, re.M), word) for pattern, word in [
     (r"Leader: \d+ Replicas: \S+ Isr: \S+|ReplicationFactor: \d+|(?<=HOST:PORT )\(\d+\)|\(id: \d+ rack: \w+", "SOMEWHERE"),
     (r"(?<=from brokers )[\d,]+|(?<=existent brokers: )[\d,]+|(?<=^ broker.rack=).*", "N"),
+    (r"(?<=Local controller )\d+|^\d+(?= A{22} )|(?<=LeaderId: )\d+", "N"),
     (r"^Dynamic configs for broker [23] are:(\n|\Z)", ""),
 ]]
 ASK_AGAIN_SECONDS = 2
@@ -325,6 +326,9 @@ def configs_of_brokers(context):
         configs --alter --entity-type brokers --entity-name 1 --add-config advertised.listeners=PLAINTEXT://elsewhere:1
         configs --alter --entity-type brokers --entity-name 1 --add-config background.threads=20,log.retention.ms=3600000
         configs --alter --entity-type brokers --entity-default --add-config message.max.bytes=1000000
+        configs --alter --entity-type brokers --entity-default --add-config max.connections=7000
+        configs --describe --entity-type brokers --entity-default
+        configs --alter --entity-type brokers --entity-default --delete-config max.connections
         configs --alter --entity-type brokers --entity-default --add-config log.retention.ms=7200000
         configs --describe --entity-type brokers --entity-name 1
         configs --alter --entity-type brokers --entity-name 1 --delete-config background.threads,log.retention.ms
@@ -343,9 +347,9 @@ def configs_of_brokers(context):
          (r".* --alter .*no\.such\.config=1", r"[-+] exit .|- Completed .*|\+ stderr: (Error while .*|.*Unknown config name: no\.such\.config)",
           "a name that nobody knows is refused"),
          (r".* --describe .*", r"-  no\.such\.config=null .*", "it was refused"),
-         (r".* --alter .*(log\.retention\.ms|message\.max\.bytes)=.*", r"[-+] exit .|- Completed .*|\+ stderr: (Error while .*|.* takes effect at the next start only: .*)",
+         (r".* --alter .*max\.connections=.*", r"[-+] exit .|- Completed .*|\+ stderr: (Error while .*|.* takes effect at the next start only: .*)",
           "what does something in Esker is chosen at start"),
-         (r".* --describe .*", r"-  (log\.retention\.ms|message\.max\.bytes|background\.threads)=.*", "it was refused"),
+         (r".* --describe .*", r"-  max\.connections=.*", "it was refused"),
          (r".* broker-loggers .*", r"-  (root|org\.apache\.kafka\.server\.logger\.LoggingController)=.*", "log levels are chosen at start"))
 
 
