@@ -23,7 +23,10 @@ pub fn answer(version: i16, reply: ReplyHeader, mut body: Reader) -> Result<Repl
     }
     let request = ApiVersionsRequest::decode(&mut body, version)
         .map_err(|cause| CloseConnection(format!("ApiVersions version {version}: {cause}")))?;
-    let named = |text: &str| text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    // KIP-511: letters and digits, dashes and dots between them.
+    let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let within = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let named = |text: &str| ends(text.bytes().next()) && ends(text.bytes().last()) && text.bytes().all(within);
     let invalid = version >= 3 && !(named(&request.client_software_name) && named(&request.client_software_version));
     let response = if invalid {
         ApiVersionsResponse {

@@ -3,7 +3,7 @@
 //! Owns: the checks of a new topic, its record and entry in one transaction.
 //! Does not own: limits and name collisions, which the fold decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use esker_kafka::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
@@ -18,13 +18,11 @@ use esker_model::entry::{Entry, TOPIC_NAME_BYTES_MAX, TopicCreate, TopicDelete};
 use esker_model::verdict::TopicCreateVerdict;
 use esker_segment::id::TopicId;
 
+use super::admin::config_values::{TopicDefaults, Wanted};
 use super::propose_code;
 use crate::agent::Agent;
 use crate::kafka::dispatch::RequestContext;
 use crate::settings::Settings;
-
-/// Where a config value comes from, in Kafka's numbers: the topic itself.
-const SOURCE_TOPIC: i8 = 1;
 
 /// A topic to create, defaults filled in.
 #[derive(Clone, Debug)]
@@ -63,6 +61,7 @@ pub async fn answer(
     }
     let mut topics: Vec<CreatableTopicResult> = Vec::with_capacity(times.len());
     let mut planned = Planned::default();
+    let defaults = TopicDefaults::of(agent);
     for topic in request.topics {
         let name = topic.name.clone();
         let created = match times.get(&name) {
@@ -78,7 +77,7 @@ pub async fn answer(
             }
         };
         topics.push(match created {
-            Ok((id, new)) => result(context.version, name, id, &new),
+            Ok((id, new)) => result(context.version, name, id, &new, &defaults),
             Err((code, message)) => CreatableTopicResult {
                 name,
                 error_code: code.code(),
@@ -122,21 +121,36 @@ impl Planned {
     }
 }
 
-fn result(version: i16, name: Str, id: TopicId, new: &NewTopic) -> CreatableTopicResult {
-    let configs = new.configs.iter().map(|(name, value)| CreatableTopicConfigs {
-        name: Str::from(name.as_str()),
-        value: Some(Str::from(value.as_str())),
-        read_only: false,
-        config_source: SOURCE_TOPIC,
-        is_sensitive: false,
-    });
+fn result(version: i16, name: Str, id: TopicId, new: &NewTopic, defaults: &TopicDefaults) -> CreatableTopicResult {
+    let all = Wanted {
+        names: None,
+        synonyms: false,
+        documentation: false,
+    };
+    // KIP-525: every config that the topic now has, wherever it comes from.
+    let configs = || {
+        let told = defaults.describe(&new.configs, all).into_iter();
+        let told = told.map(|config| CreatableTopicConfigs {
+            // As it was said.
+            value: new
+                .configs
+                .get(config.name.as_str())
+                .map(|said| Str::from(said.as_str()))
+                .or(config.value),
+            name: config.name,
+            read_only: config.read_only,
+            config_source: config.config_source,
+            is_sensitive: config.is_sensitive,
+        });
+        told.collect()
+    };
     CreatableTopicResult {
         name,
         topic_id: Uuid(id.0),
         error_message: None,
         num_partitions: i32::try_from(new.partitions).unwrap_or(i32::MAX),
         replication_factor: new.replication_factor,
-        configs: (version >= 5).then(|| configs.collect()),
+        configs: (version >= 5).then(configs),
         ..Default::default()
     }
 }
@@ -217,6 +231,15 @@ fn from_assignments(asked: &CreatableTopic) -> Result<(u32, i16), Refused> {
     {
         return refuse("partitions should be a consecutive 0-based integer sequence");
     }
+    for assignment in &asked.assignments {
+        let distinct: BTreeSet<i32> = assignment.broker_ids.iter().copied().collect();
+        if distinct.len() < replicas {
+            return refuse("The manual partition assignment includes a broker more than once.");
+        }
+        if distinct.first().is_some_and(|broker| *broker < 0) {
+            return refuse("The manual partition assignment includes a broker with a negative id.");
+        }
+    }
     let partitions = u32::try_from(indexes.len()).unwrap_or(u32::MAX);
     Ok((partitions, i16::try_from(replicas).unwrap_or(i16::MAX)))
 }
@@ -271,7 +294,7 @@ pub async fn create(agent: &Arc<Agent>, new: NewTopic, validate_only: bool) -> R
     // What the fold would refuse needs no entry. It judges again when the entry is there: others may come first.
     let judged = agent.replica.fold().judge_topic(&entry);
     match judged {
-        TopicCreateVerdict::Created if validate_only => return Ok(TopicId(0)),
+        TopicCreateVerdict::Created if validate_only => return Ok(id),
         TopicCreateVerdict::Created => {}
         verdict => return Err(refused(agent, &new.name, verdict, exists)),
     }

@@ -54,6 +54,8 @@ pub async fn answer(
             // Exactly one of the two must be there.
             _ if by_id && id.is_zero() => (name, id, invalid("Neither topic name nor id were specified.")),
             _ if !by_id && !id.is_zero() => (name, id, invalid("You may not specify both topic name and topic id.")),
+            // Named as well: it is refused there.
+            1 if by_id && both.contains(&id) => continue,
             1 => one(agent, name, id, &both).await,
             _ => (name, id, invalid(&format!("Duplicate topic {what}."))),
         };

@@ -22,6 +22,11 @@ pub async fn answer(agent: &Arc<Agent>, request: InitProducerIdRequest) -> InitP
         producer_epoch: -1,
         ..Default::default()
     };
+    // An id without an epoch, an epoch without an id, and a name of no letters say nothing.
+    let half_told = (request.producer_id == -1) != (request.producer_epoch == -1);
+    if half_told || request.transactional_id.as_deref() == Some("") {
+        return none(ErrorCode::InvalidRequest);
+    }
     if let Some(id) = request.transactional_id {
         // Fatal for the client, which is right: it would wait for ever otherwise.
         warn!(transactional_id = %id, "transactions are not built yet");

@@ -2,6 +2,7 @@
 //!
 //! Invariants: LOG-6 (a topic is denied only after a read barrier, by a list of all topics as well).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use esker_kafka::messages::metadata_request::MetadataRequest;
@@ -12,11 +13,16 @@ use esker_kafka::{ErrorCode, Str, TopicRef, Uuid};
 use esker_segment::id::{PartitionIndex, TopicPartition};
 use tracing::debug;
 
+use super::admin::describe_cluster::CLUSTER_OPERATIONS;
 use super::create_topics::{NewTopic, create};
 use crate::agent::{Absent, Agent};
 use crate::kafka::dispatch::RequestContext;
 use crate::membership::{Member, MemberView};
 use crate::topics::TopicView;
+
+/// Everything that can be done with a topic, for nobody is refused: bits of Kafka's `AclOperation` (read, write, create, delete, alter,
+/// describe, describe and alter configs).
+pub const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 
 /// Answers.
 pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: MetadataRequest) -> MetadataResponse {
@@ -46,11 +52,15 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Metad
                 .map(|t| found(&placed, &t)),
         );
     }
+    let mut seen = BTreeSet::new();
     for asked in request.topics.into_iter().flatten().filter(|_| !everything) {
-        let by_id = asked.name.is_none();
+        if !seen.insert((asked.name.clone(), asked.topic_id)) {
+            continue;
+        }
+        let by_id = asked.name.is_none() || !asked.topic_id.is_zero();
         let topic = match (&asked.name, asked.topic_id) {
-            (Some(name), _) => named(agent, name, may_create).await,
-            (None, id) => {
+            (Some(name), id) if id.is_zero() => named(agent, name, may_create).await,
+            (_, id) => {
                 let absent = |absent: Absent| absent.code(ErrorCode::UnknownTopicId, ErrorCode::LeaderNotAvailable);
                 agent.topic(&TopicRef::Id(id)).await.map_err(absent)
             }
@@ -59,15 +69,20 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Metad
             Ok(topic) => found(&placed, &topic),
             Err(code) => MetadataResponseTopic {
                 error_code: code.code(),
-                name: if by_id && context.version < 12 {
-                    Some(Str::default())
-                } else {
-                    asked.name
+                name: match asked.name {
+                    None if context.version < 12 => Some(Str::default()),
+                    Some(_) if by_id => None,
+                    name => name,
                 },
                 topic_id: asked.topic_id,
                 ..Default::default()
             },
         });
+    }
+    if request.include_topic_authorized_operations {
+        for topic in &mut topics {
+            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        }
     }
     MetadataResponse {
         brokers: placed.view.members.iter().map(broker).collect(),
@@ -75,6 +90,11 @@ pub async fn answer(agent: &Arc<Agent>, context: &RequestContext, request: Metad
         // Every agent does what a controller does; this one certainly lives.
         controller_id: agent.members.identity().node(),
         topics,
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            CLUSTER_OPERATIONS
+        } else {
+            i32::MIN
+        },
         ..Default::default()
     }
 }

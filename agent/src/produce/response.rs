@@ -9,7 +9,7 @@ use esker_kafka::messages::produce_response::{
 };
 use esker_kafka::{ErrorCode, ProducePartition, Str, TopicRef, Uuid};
 use esker_model::BatchVerdict;
-use esker_segment::id::TopicPartition;
+use esker_segment::id::{PartitionIndex, TopicPartition};
 
 use super::acks::Outcome;
 use super::validate::Refusal;
@@ -85,7 +85,18 @@ pub(super) fn build(agent: &Agent, slots: Vec<Slot>, outcomes: &[Outcome]) -> Pr
             last = Some(slot.topic.clone());
         }
         let answered = match slot.state {
-            State::Refused(refusal) => refused(slot.index, refusal),
+            State::Refused(refusal) => {
+                let at = agent.known_topic(&slot.topic).and_then(|topic| {
+                    let partition = u32::try_from(slot.index)
+                        .ok()
+                        .filter(|index| *index < topic.partitions)?;
+                    Some(TopicPartition {
+                        topic: topic.id,
+                        partition: PartitionIndex(partition),
+                    })
+                });
+                refused(agent, slot.index, at, refusal)
+            }
             State::Entered {
                 at,
                 ack,
@@ -104,7 +115,8 @@ pub(super) fn build(agent: &Agent, slots: Vec<Slot>, outcomes: &[Outcome]) -> Pr
     }
 }
 
-fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
+fn refused(agent: &Agent, index: i32, at: Option<TopicPartition>, refusal: Refusal) -> PartitionProduceResponse {
+    let log_start = at.filter(|_| tells_log_start(&refusal));
     let record_errors = refusal
         .records
         .iter()
@@ -118,11 +130,22 @@ fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
         error_code: refusal.code.code(),
         base_offset: -1,
         log_append_time_ms: -1,
-        log_start_offset: -1,
+        log_start_offset: log_start
+            .and_then(|at| agent.view.log_start(at))
+            .map_or(-1, |offset| offset.0),
         record_errors,
         error_message: Some(Str::from(refusal.message)),
         ..Default::default()
     }
+}
+
+/// Whether Kafka tells with an error where the log begins: with those that its log finds, not with those found before and beside it.
+fn tells_log_start(refusal: &Refusal) -> bool {
+    let code = refusal.code;
+    !refusal.records.is_empty()
+        || code == ErrorCode::InvalidTimestamp
+        || code == ErrorCode::OutOfOrderSequenceNumber
+        || code == ErrorCode::InvalidProducerEpoch
 }
 
 fn judged(
@@ -141,7 +164,7 @@ fn judged(
             log_start_offset: agent.view.log_start(at).map_or(-1, |offset| offset.0),
             ..Default::default()
         },
-        Err((code, message)) => refused(index, Refusal::new(code, message)),
+        Err((code, message)) => refused(agent, index, Some(at), Refusal::new(code, message)),
     }
 }
 

@@ -204,6 +204,9 @@ async fn topics_are_described_page_by_page() {
     // A cursor behind a topic that is gone goes on with the next one.
     let response = client.call(0, &page(&[], 100, Some(("bb", 7)))).await;
     assert_eq!(shape(&response).0, [("c".to_owned(), ErrorCode::None, vec![0])]);
+    let response = client.call(0, &page(&["a", "c"], 100, Some(("bb", 0)))).await;
+    let refused = |name: &str| (name.to_owned(), ErrorCode::InvalidRequest, vec![]);
+    assert_eq!(shape(&response), (vec![refused("a"), refused("c")], None));
     let response = client.call(0, &page(&["c"], 100, Some(("c", -1)))).await;
     assert_eq!(
         shape(&response).0,

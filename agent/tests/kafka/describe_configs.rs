@@ -228,6 +228,10 @@ async fn only_what_was_asked_for_is_told() {
         );
         assert!(retention.synonyms.is_empty());
         assert!(retention.documentation.as_deref().unwrap_or_default().is_empty());
+        // No name is every name.
+        request.resources[0].configuration_keys = Some(Vec::new());
+        let response = client.call(version, &request).await;
+        assert_eq!(response.results[0].configs.len(), 33, "version {version}");
     }
 }
 

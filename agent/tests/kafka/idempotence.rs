@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use esker_kafka::ErrorCode;
 use esker_kafka::messages::produce_request::ProduceRequest;
+use esker_kafka::{ErrorCode, Str};
 use esker_model::entry::{Entry, ExpireProducers};
 use esker_segment::id::LogIndex;
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::batches::{fetched, sequenced};
 use crate::broker::Broker;
 use crate::client::Client;
-use crate::requests::{PRODUCE, Topic, code, only_produced, produce, produce_all};
+use crate::requests::{PRODUCE, Topic, code, init_producer_id, only_produced, produce, produce_all};
 
 /// How long a batch waits for its predecessor where a test expects it to wait in vain.
 const SHORT_WAIT: (&str, &str) = ("esker.produce.order.wait", "200ms");
@@ -258,4 +258,19 @@ async fn invented_producer_ids_are_refused_and_leave_nothing_behind() {
         assert_eq!((fold.producer_windows(), fold.transactional_producers()), (0, 0));
     }
     assert_eq!(client.store(&topic, 0, &sequenced(known, 0, 0, 1)).await, 0);
+}
+
+#[tokio::test]
+async fn producer_ids_are_asked_for_in_whole() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    for (producer_id, producer_epoch, name) in [(-1, 5, None), (5, -1, None), (-1, -1, Some(""))] {
+        let mut request = init_producer_id();
+        request.producer_id = producer_id;
+        request.producer_epoch = producer_epoch;
+        request.transactional_id = name.map(Str::from_static);
+        let response = client.call(4, &request).await;
+        assert_eq!(code(response.error_code), ErrorCode::InvalidRequest);
+        assert_eq!((response.producer_id, response.producer_epoch), (-1, -1));
+    }
 }

@@ -271,3 +271,47 @@ async fn clients_that_create_the_same_topic_at_once_get_the_same_one() {
     }
     assert!(found.iter().all(|topic| topic.id == found[0].id));
 }
+
+#[tokio::test]
+async fn topics_named_twice_are_told_once() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    client.create("t", 1, &[]).await;
+    for version in 0..=METADATA {
+        let asked = vec![named("t"), named("t"), named("nope"), named("nope")];
+        let mut request = of(Some(asked));
+        request.allow_auto_topic_creation = version < 4;
+        let response = client.call(version, &request).await;
+        assert_eq!(names(&response), ["nope", "t"], "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_be_done_is_told_where_asked_for() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    client.create("t", 1, &[]).await;
+    for (asked, topic, cluster) in [(true, 3576, 8096), (false, i32::MIN, i32::MIN)] {
+        let mut request = of(Some(vec![named("t")]));
+        request.include_topic_authorized_operations = asked;
+        request.include_cluster_authorized_operations = asked;
+        let response = client.call(10, &request).await;
+        let told = response.topics[0].topic_authorized_operations;
+        assert_eq!((told, response.cluster_authorized_operations), (topic, cluster));
+    }
+}
+
+#[tokio::test]
+async fn an_id_counts_before_a_name() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    client.create("a", 1, &[]).await;
+    client.create("b", 1, &[]).await;
+    let id = ask_one(&mut client, 12, named("a"), false).await.topic_id;
+    let asked = MetadataRequestTopic {
+        topic_id: id,
+        ..named("b")
+    };
+    let found = ask_one(&mut client, 12, asked, false).await;
+    assert_eq!((found.name.as_deref(), found.topic_id), (Some("a"), id));
+}

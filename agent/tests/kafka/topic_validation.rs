@@ -68,6 +68,9 @@ async fn every_version_creates_and_tells_what() {
             let configs = created[0].configs.as_ref().unwrap();
             let retention = configs.iter().find(|config| config.name == "retention.ms").unwrap();
             assert_eq!(retention.value.as_deref(), Some("1000"));
+            // KIP-525: those that nobody set as well.
+            let policy = configs.iter().find(|config| config.name == "cleanup.policy").unwrap();
+            assert_eq!((configs.len(), policy.value.as_deref()), (33, Some("delete")));
         }
         assert_eq!(created[0].topic_id.is_zero(), version < 7);
         let again = create(&mut client, version, vec![topic]).await;
@@ -307,4 +310,15 @@ async fn limit_of_the_cluster_is_kept() {
     client.create("three", 3, &[]).await;
     let wanted = [("seven".to_owned(), 7), ("three".to_owned(), 3)];
     assert_eq!(existing(&mut client).await, wanted);
+}
+
+#[tokio::test]
+async fn broker_stands_once_in_an_assignment_and_has_a_number() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    for brokers in [&[1, 1][..], &[-1]] {
+        let refused = create_one(&mut client, assigned("t", &[(0, brokers)])).await;
+        assert_eq!(code(refused.error_code), ErrorCode::InvalidReplicaAssignment);
+    }
+    assert!(existing(&mut client).await.is_empty());
 }

@@ -14,7 +14,7 @@ const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 /// What may be done to a cluster, as bits numbered like ACL operations: create, alter, describe, cluster action, describe and alter
 /// configs, idempotent write. Everybody may, for there are no ACLs.
-const OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+pub const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
 /// Answers.
 pub fn answer(agent: &Arc<Agent>, version: i16, request: &DescribeClusterRequest) -> DescribeClusterResponse {
@@ -30,7 +30,7 @@ pub fn answer(agent: &Arc<Agent>, version: i16, request: &DescribeClusterRequest
         return DescribeClusterResponse {
             error_code: code.code(),
             error_message: Some(Str::from_static("agents tell of brokers only")),
-            endpoint_type: request.endpoint_type,
+            endpoint_type: BROKERS,
             ..Default::default()
         };
     }
@@ -50,7 +50,7 @@ pub fn answer(agent: &Arc<Agent>, version: i16, request: &DescribeClusterRequest
         controller_id: agent.members.identity().node(),
         brokers: brokers.collect(),
         cluster_authorized_operations: if request.include_cluster_authorized_operations {
-            OPERATIONS
+            CLUSTER_OPERATIONS
         } else {
             i32::MIN
         },

@@ -259,6 +259,7 @@ impl Asker<'_> {
         let names: Option<BTreeSet<&str>> = asked
             .configuration_keys
             .as_ref()
+            .filter(|keys| !keys.is_empty())
             .map(|keys| keys.iter().map(|key| &**key).collect());
         let wanted = Wanted {
             names: names.as_ref(),

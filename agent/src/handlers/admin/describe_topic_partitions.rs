@@ -15,6 +15,7 @@ use esker_segment::id::{PartitionIndex, TopicPartition};
 
 use crate::agent::Agent;
 use crate::handlers::create_topics::check_name;
+use crate::handlers::metadata::TOPIC_OPERATIONS;
 use crate::kafka::dispatch::RequestContext;
 use crate::topics::TopicView;
 
@@ -44,6 +45,15 @@ pub async fn answer(
     } else {
         request.topics.into_iter().map(|topic| topic.name).collect()
     };
+    if let Some(cursor) = &request.cursor
+        && (cursor.partition_index < 0 || !(everything || names.contains(&cursor.topic_name)))
+    {
+        let refused = names.into_iter().map(|name| refused(&name, ErrorCode::InvalidRequest));
+        return DescribeTopicPartitionsResponse {
+            topics: refused.collect(),
+            ..Default::default()
+        };
+    }
     names.retain(|name| name.as_str() >= from);
     let limit = usize::try_from(request.response_partition_limit)
         .unwrap_or(0)
@@ -86,6 +96,14 @@ pub async fn answer(
     }
 }
 
+fn refused(name: &Str, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic {
+    DescribeTopicPartitionsResponseTopic {
+        error_code: code.code(),
+        name: Some(name.clone()),
+        ..Default::default()
+    }
+}
+
 struct Page<'a> {
     agent: &'a Arc<Agent>,
     zone: Option<&'a str>,
@@ -97,16 +115,11 @@ struct Page<'a> {
 impl Page<'_> {
     /// Adds a topic from a partition on; the partition to go on with if not all fitted.
     fn add(&mut self, name: &Str, start: i32, behind: bool) -> Option<i32> {
-        let refused = |code: ErrorCode| DescribeTopicPartitionsResponseTopic {
-            error_code: code.code(),
-            name: Some(name.clone()),
-            ..Default::default()
-        };
         let topic = self.agent.known_topic(&TopicRef::Name(name.clone()));
         let (topic, start) = match (topic, u32::try_from(start)) {
             (Some(topic), Ok(start)) => (topic, start),
             (Some(_), Err(_)) => {
-                self.topics.push(refused(ErrorCode::InvalidRequest));
+                self.topics.push(refused(name, ErrorCode::InvalidRequest));
                 return None;
             }
             (None, _) => {
@@ -115,7 +128,10 @@ impl Page<'_> {
                     Ok(()) if behind => ErrorCode::LeaderNotAvailable,
                     Ok(()) => ErrorCode::UnknownTopicOrPartition,
                 };
-                self.topics.push(refused(code));
+                self.topics.push(DescribeTopicPartitionsResponseTopic {
+                    topic_authorized_operations: TOPIC_OPERATIONS,
+                    ..refused(name, code)
+                });
                 return None;
             }
         };
@@ -129,7 +145,7 @@ impl Page<'_> {
             topic_id: Uuid(topic.id.0),
             is_internal: false,
             partitions,
-            topic_authorized_operations: i32::MIN,
+            topic_authorized_operations: TOPIC_OPERATIONS,
         });
         (end < topic.partitions).then(|| i32::try_from(end).unwrap_or(i32::MAX))
     }
