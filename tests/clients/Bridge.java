@@ -5,6 +5,7 @@
 // "request": {…}} with the request as Kafka's JsonConverter classes know it; fields that are left out have Kafka's defaults, a field that
 // no version knows is an error. Instead of "request" there may be "body": bytes (base64) that follow the header whatever they are. Then
 // "api" may be a number, too, and "flexible" says whether the header ends with tagged fields.
+// A connection on which no answer came in time is closed, unless "keep" is true.
 // A line out is {"id": n} with one of "response", "bytes" (to "body", base64), "closed": true, "silent": true, "failed": "why not sent".
 // Each connection has a thread: what is sent on it is sent in order, what is sent on others does not wait.
 
@@ -40,6 +41,9 @@ import org.apache.kafka.common.protocol.ByteBufferAccessor;
 import org.apache.kafka.common.protocol.Errors;
 import org.apache.kafka.common.protocol.Message;
 import org.apache.kafka.common.protocol.MessageUtil;
+import org.apache.kafka.common.protocol.types.BoundField;
+import org.apache.kafka.common.protocol.types.Schema;
+import org.apache.kafka.common.protocol.types.TaggedFields;
 import org.apache.kafka.common.record.TimestampType;
 import org.apache.kafka.common.record.internal.MemoryRecords;
 import org.apache.kafka.common.record.internal.MutableRecordBatch;
@@ -66,6 +70,9 @@ public class Bridge {
         try {
             answer = line.answer(ask);
         } catch (SocketTimeoutException e) {
+            if (!ask.path("keep").asBoolean()) {
+                line.close(); // Kafka reads on only when it has answered.
+            }
             answer.put("silent", true);
         } catch (EOFException | SocketException e) {
             line.close();
@@ -188,6 +195,9 @@ public class Bridge {
             } catch (NoSuchFieldException e) {
                 throw new IllegalArgumentException(where + " has no field " + field.getKey());
             }
+            if (!has(type, version, field.getKey())) {
+                continue;
+            }
             Class<?> inner = struct(of);
             JsonNode value = field.getValue();
             if (inner != null && value.isArray()) {
@@ -202,6 +212,18 @@ public class Bridge {
             whole.set(field.getKey(), value);
         }
         return whole;
+    }
+
+    private static boolean has(Class<?> type, short version, String field) throws Exception {
+        Schema schema = ((Schema[]) type.getField("SCHEMAS").get(null))[version];
+        String name = field.replaceAll("([A-Z])", "_$1").toLowerCase();
+        for (BoundField each : schema == null ? new BoundField[0] : schema.fields()) {
+            if (each.def.name.equals(name) || each.def.type instanceof TaggedFields tagged
+                && tagged.fields().values().stream().anyMatch(one -> one.name.equals(name))) {
+                return true;
+            }
+        }
+        return false;
     }
 
     /** The struct that a field is or has many of. */

@@ -17,13 +17,14 @@ fails the case. Bytes and records are given as `bytes` (`wire.batch(…)` makes 
 names, bytes are base64, records of Fetch lists of batches. `at(…)` follows keys and indexes; {"name": x} stands for the first element of a
 list that has it; `map(function)` changes a `Both` on either side.
 
-What came is a response, CLOSED (the connection) or SILENT (no answer within `wait` seconds, 10 unless told). `connection="b"` is another
+What came is a response, CLOSED (the connection) or SILENT (no answer within `wait` seconds, 10 unless told; with `keep=True` the connection
+stays, as after a Produce that wants no answer). `connection="b"` is another
 socket to either broker. `start(…)` is `call` without waiting, and `.answer()` of what it returns waits and compares: for JoinGroup and long
 polls. `raw(api, version, bytes)` sends a body that no encoder would; it compares the bytes that come back. `until(predicate, …)` repeats a call
 until each broker's answer satisfies the predicate, and compares the last ones: for what Kafka does a moment after it has answered.
 
 Compared is everything but throttle times, addresses and cluster ids; ids in OPAQUE must stand for each other throughout a case; times
-near now are alike; of messages it counts only whether there is one; the order of lists counts only in ORDERED and where elements have no
+near now are alike; of messages it counts only that there is one where Kafka has one; the order of lists counts only in ORDERED and where elements have no
 names. `only=` drops elements of other cases from lists with names, `ignore=[…]` drops paths that say nothing.
 
 Paths are as in the failures: `topics[found].partitions[0].errorCode`, an element being called by its name without what `name()` added; `*` is
@@ -40,8 +41,10 @@ import inspect
 import itertools
 import json
 import os
+import pathlib
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -53,8 +56,11 @@ from harness import CACHE, ROOT, Failed, case, check
 from real_kafka import JARS, Kafka
 
 WAIT_SECONDS = 10
-FAILURES_SHOWN = 60
+STEPS_SHOWN, LINES_SHOWN = 40, 8
 DAY_MS = 86_400_000
+READING = ("DESCRIBE_", "LIST_", "METADATA", "FIND_COORDINATOR", "OFFSET_FOR_LEADER_EPOCH", "OFFSET_FETCH")
+SETTLED_SECONDS = 1.0  # Kafka's broker learns of what its controller has answered a moment later: what only reads is asked again
+ESKERS_SETTINGS = {"esker.produce.order.wait": "100ms"}  # a batch ahead of its predecessor is to be refused soon
 SETTINGS = {"group.max.size": 4, "group.min.session.timeout.ms": 1000}  # of both brokers: small enough to be met
 
 
@@ -71,7 +77,8 @@ class Word:
 CLOSED, SILENT, ABSENT, RESPONSE = Word("CLOSED"), Word("SILENT"), Word("ABSENT"), Word("a response")
 
 SKIPPED = {"throttleTimeMs", "clusterId", "host", "port", "nodeEndpoints"}
-OPAQUE = {"topicId": ("AAAAAAAAAAAAAAAAAAAAAA",), "producerId": (-1,), "memberId": ("",), "leader": ("",), "incarnationId": ()}
+OPAQUE = {"topicId": ("AAAAAAAAAAAAAAAAAAAAAA",), "producerId": (-1,), "memberId": ("",), "leader": ("",), "incarnationId": (),
+          "leaderEpoch": (-1,), "partitionLeaderEpoch": (-1,)}
 MESSAGES = {"errorMessage", "topicErrorMessage", "batchIndexErrorMessage", "reason"}
 NAMES = ("resourceType", "resourceName", "name", "topicName", "topic", "groupId", "key", "user", "mechanism", "apiKey", "partitionIndex", "partition",
          "partitionId", "index", "nodeId", "brokerId", "entity", "entityType", "entityName", "transactionalId")
@@ -142,6 +149,9 @@ def kafka_and_bridge():
     """One of each for all differential cases of a run."""
     subprocess.run([sys.executable, ROOT / "tests" / "clients" / "setup", "--judge"], check=True)
     kafka = Kafka(CACHE / "work" / f"differential-kafka-{os.getpid()}", **{name.replace(".", "_"): value for name, value in SETTINGS.items()})
+    for left in (CACHE / "work").glob("differential-kafka-*"):  # by a run that was killed
+        if not pathlib.Path("/proc", left.name.rsplit("-", 1)[1]).exists():
+            shutil.rmtree(left, ignore_errors=True)
     kafka.remove()
     bridge = Bridge()
     kafka.spawn()
@@ -154,7 +164,7 @@ def scenario(function):
     @functools.wraps(function)
     def run(context):
         kafka, bridge = kafka_and_bridge()
-        both = Pair(kafka.bootstrap, context.shared(**{name.replace(".", "_"): str(value) for name, value in SETTINGS.items()}).bootstrap, bridge)
+        both = Pair(kafka.bootstrap, context.shared(**{name.replace(".", "_"): str(value) for name, value in (SETTINGS | ESKERS_SETTINGS).items()}).bootstrap, bridge)
         try:
             function(both)
         except Exception as error:
@@ -190,6 +200,7 @@ class Pair:
         self.suffix = "-" + uuid.uuid4().hex[:6]
         self.connections = {"a"}
         self.steps, self.listed, self.failures, self.stands_for = 0, 0, [], {}
+        self.saying = ""  # what the steps of now are about, for the failures
 
     def name(self, stem):
         return stem + self.suffix
@@ -197,10 +208,15 @@ class Pair:
     def call(self, api, version, body, **options):
         return self.start(api, version, body, **options).answer()
 
-    def start(self, api, version, body, *, connection="a", wait=WAIT_SECONDS, client="differential", differs=None, ignore=(), only=None):
-        where = f"step {self.steps + 1}, line {_line()}: {api} {version} {_short(body)}"
-        slots = {side: self._ask(side, connection, wait, api=api, version=version, client=client, request=resolve(body, side)) for side in self.to}
-        return Started(lambda slots: self._finish(where, slots, differs or {}, ignore, only), slots)
+    def start(self, api, version, body, *, connection="a", wait=WAIT_SECONDS, keep=False, client="differential", differs=None, ignore=(),
+              only=None):
+        where = f"step {self.steps + 1}, line {_line()}: {self.saying} {api} {version} {_short(body)}"
+
+        def ask():
+            return {side: self._ask(side, connection, wait, api=api, version=version, client=client, keep=keep, request=resolve(body, side))
+                    for side in self.to}
+        again = ask if api.startswith(READING) else None
+        return Started(lambda slots: self._finish(where, slots, differs or {}, ignore, only, again), ask())
 
     def raw(self, api, version, body, *, connection="a", wait=WAIT_SECONDS, client="differential", flexible=False, differs=None):
         where = f"step {self.steps + 1}, line {_line()}: raw {api} {version} {body[:40].hex()}"
@@ -230,33 +246,47 @@ class Pair:
             self.disconnect(connection)
 
     def told(self):
-        shown = self.failures[:FAILURES_SHOWN]
-        more = [f"and {len(self.failures) - len(shown)} more"] if len(self.failures) > len(shown) else []
-        return "\n".join(shown + more)
+        return "\n".join(_first(self.failures, STEPS_SHOWN, "steps"))
 
     def _ask(self, side, connection, wait, **line):
         self.connections.add(connection)
         return self.bridge.ask(to=self.to[side], connection=connection + self.suffix, wait=wait, **line)
 
-    def _finish(self, where, slots, differs, ignore, only):
+    def _finish(self, where, slots, differs, ignore, only, ask_again=None):
         self.steps += 1
-        both = Both(*(_outcome(slots[side].get(timeout=120)) for side in ("kafka", "esker")))
         for reason, *_ in differs.values():
             check(reason in REASONS, f"{where}: no reason is called {reason!r}")
-        found, wrong = Comparison(self, ignore, only).outcomes(both), []
-        expected, met = [(_pattern(path), path, *rest) for path, rest in differs.items()], set()
-        for path, kafka, esker in found:
-            listed = next((e for e in expected if e[0].fullmatch(path) and _fits(e[3], kafka) and _fits(e[4], esker)), None)
-            if listed:
-                met.add(listed[1])
-                self.listed += 1
-            else:
-                wrong.append(f"    {path or 'outcome'}: Kafka {_short(kafka)}, Esker {_short(esker)}")
-        for path, (reason, *_) in differs.items():
-            if path not in met:
-                wrong.append(f"    {path or 'outcome'}: the difference listed as {reason!r} is not there")
-        self.failures += [where, *wrong] if wrong else []
+        deadline = time.monotonic() + SETTLED_SECONDS
+        while True:
+            both, known = Both(*(_outcome(slots[side].get(timeout=120)) for side in ("kafka", "esker"))), dict(self.stands_for)
+            wrong, listed = _judged(Comparison(self, ignore, only).outcomes(both), differs)
+            if not wrong or ask_again is None or time.monotonic() > deadline:
+                break
+            self.stands_for = known
+            time.sleep(0.05)
+            slots = ask_again()
+        self.listed += listed
+        if wrong:
+            self.failures.append("\n".join([where, *_first(wrong, LINES_SHOWN, "differences")]))
         return both
+
+
+def _judged(found, differs):
+    """(what is wrong, how many differences are listed)"""
+    expected, met, wrong = [(_pattern(path), path, *rest) for path, rest in differs.items()], set(), []
+    for path, kafka, esker in found:
+        listed = next((e for e in expected if e[0].fullmatch(path) and _fits(e[3], kafka) and _fits(e[4], esker)), None)
+        if listed:
+            met.add(listed[1])
+        else:
+            wrong.append(f"    {_short(path)[1:-1] or 'outcome'}: Kafka {_short(kafka)}, Esker {_short(esker)}")
+    listed = len(found) - len(wrong)
+    wrong += [f"    {path or 'outcome'}: the difference listed as {reason!r} is not there" for path, (reason, *_) in differs.items() if path not in met]
+    return wrong, listed
+
+
+def _first(lines, count, what):
+    return lines if len(lines) <= count else [*lines[:count], f"    and {len(lines) - count} more {what}"]
 
 
 def _line():
@@ -274,8 +304,8 @@ def _outcome(answer):
 
 
 def _short(value):
-    text = repr(value)
-    return text if len(text) < 300 else text[:300] + "…"
+    text = re.sub(r"(\w)\1{20,}", r"\1…\1", repr(value))
+    return text if len(text) < 200 else text[:200] + "…"
 
 
 def _fits(expected, found):
@@ -309,11 +339,19 @@ class Comparison:
             return
         if isinstance(kafka, dict) and isinstance(esker, dict):
             for key in sorted(kafka.keys() | esker.keys()):
+                if key in MESSAGES and self.not_wanted(kafka, esker, key):
+                    continue
                 self.walk(f"{path}.{key}" if path else key, key, kafka.get(key, ABSENT), esker.get(key, ABSENT))
         elif isinstance(kafka, list) and isinstance(esker, list):
             self.lists(path, field, kafka, esker)
         elif not self.same(field, kafka, esker):
             self.found.append((path, self.plain(kafka), self.plain(esker)))
+
+    @staticmethod
+    def not_wanted(kafka, esker, message):
+        """Where the errors differ, messages do, too; and an error may be explained that Kafka does not explain."""
+        codes = [key for key in kafka if key.endswith("rrorCode")]
+        return any(kafka[key] != esker.get(key) for key in codes) or (not kafka[message] and any(kafka[key] != "NONE" for key in codes))
 
     def lists(self, path, field, kafka, esker):
         named_kafka, named_esker = self.named(field, kafka), self.named(field, esker)
@@ -339,16 +377,19 @@ class Comparison:
 
     @staticmethod
     def called(value):
-        parts = [value[key] for key in NAMES if value.get(key) is not None and value.get(key) != ""]
+        parts = [value[key] for key in NAMES if value.get(key) is not None]
+        parts = [sorted(part, key=str) if isinstance(part, list) else part for part in parts]  # an entity has no order
         if "memberId" in value:  # they begin with the client id or the instance id, and go on at random
             parts.append(re.sub(r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "", value["memberId"]))
-        return " ".join(part if isinstance(part, str) else json.dumps(part) for part in parts) or None
+        return " ".join(part or "''" if isinstance(part, str) else json.dumps(part) for part in parts) or None
 
     def same(self, field, kafka, esker):
         if kafka is ABSENT or esker is ABSENT:
             return False
+        if field == "abortedTransactions":
+            return not kafka and not esker  # null and an empty list are both none
         if field in MESSAGES:
-            return (kafka is None) == (esker is None)
+            return bool(kafka) == bool(esker)
         if field in OPAQUE and kafka not in OPAQUE[field] and esker not in OPAQUE[field] and kafka is not None and esker is not None:
             known, field = self.pair.stands_for, "memberId" if field == "leader" else field
             return known.setdefault((field, "kafka", kafka), esker) == esker and known.setdefault((field, "esker", esker), kafka) == kafka
