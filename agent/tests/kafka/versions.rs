@@ -1,5 +1,8 @@
 //! Which APIs and versions are offered, and that what is offered is answered.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use esker_kafka::messages::Request;
 use esker_kafka::messages::alter_client_quotas_request::AlterClientQuotasRequest;
@@ -47,7 +50,7 @@ use esker_kafka::{ApiKey, ErrorCode, Reader, Str, Writer};
 use crate::batches::batch;
 use crate::broker::Broker;
 use crate::client::Client;
-use crate::requests::{code, init_producer_id};
+use crate::requests::{code, init_producer_id, only_produced, produce};
 
 /// What is served, as Kafka 4.3 advertises it: key, first version, last version.
 const SERVED: [(i16, i16, i16); 41] = [
@@ -239,8 +242,14 @@ async fn unknown_apis_and_versions_close_their_own_connection_only() {
     advertised(&mut bystander, 4).await;
 }
 
+thread_local! {
+    /// The APIs that `answered_at_all` was called with.
+    static ASKED: RefCell<BTreeSet<i16>> = RefCell::default();
+}
+
 /// Sends a request in every version that is advertised for it.
 async fn answered_at_all<R: Request>(client: &mut Client, request: R) {
+    ASKED.with_borrow_mut(|asked| asked.insert(R::KEY.code()));
     let versions = R::KEY.stable_versions();
     for version in versions.first..=versions.last {
         client.call(version, &request).await;
@@ -304,7 +313,23 @@ async fn trap_12_every_version_is_answered_and_leaves_the_broker_working() {
     answered_at_all(c, ListConfigResourcesRequest::default()).await;
     administrators_are_answered(c).await;
     let topic = client.create("t", 1, &[]).await;
-    assert_eq!(client.store(&topic, 0, &batch(&["still here"])).await, 0);
+    // Versions 0 to 2 of Produce are trap 1.
+    for (stored, version) in (0..).zip(3..=13) {
+        let request = produce(&topic, 0, &batch(&["still here"]));
+        let produced = only_produced(client.call(version, &request).await);
+        assert_eq!(
+            (produced.error_code, produced.base_offset),
+            (0, stored),
+            "version {version}"
+        );
+    }
+    let served = SERVED.iter().map(|(key, ..)| *key);
+    let missed: Vec<i16> = ASKED.with_borrow(|asked| served.filter(|key| !asked.contains(key)).collect());
+    assert_eq!(
+        missed,
+        [ApiKey::Produce.code()],
+        "every API that is served was asked here"
+    );
 }
 
 #[tokio::test]
