@@ -206,7 +206,15 @@ async fn trap_05_no_feature_is_finalised() {
 async fn client_software_must_have_a_name_and_a_version() {
     let broker = Broker::start().await;
     let mut client = broker.connect().await;
-    for (name, version) in [("", "1"), ("esker", ""), ("-x", "1"), ("esker", ".1")] {
+    for (name, version) in [
+        ("", "1"),
+        ("esker", ""),
+        ("-x", "1"),
+        ("esker", ".1"),
+        ("a_b", "1"),
+        ("a b", "1"),
+        ("esker", "1-"),
+    ] {
         let request = ApiVersionsRequest {
             client_software_name: Str::from(name),
             client_software_version: Str::from(version),
