@@ -107,7 +107,11 @@ async fn long_poll_for_nothing_does_not_wait() {
     request.topics.clear();
     for version in 7..=18 {
         let response = client.call(version, &request).await;
-        assert_eq!((response.error_code, response.responses.len()), (0, 0), "version {version}");
+        assert_eq!(
+            (response.error_code, response.responses.len()),
+            (0, 0),
+            "version {version}"
+        );
     }
 }
 
