@@ -50,8 +50,11 @@ pub enum IncarnationError {
         /// What the bucket holds.
         held: BTreeSet<ClusterId>,
     },
-    /// The bucket belongs to another cluster with the same name: one of the two is a clone.
-    #[error("the bucket belongs to incarnation {bucket}, the coordination store is {store}")]
+    /// The bucket belongs to another cluster with the same name: one of the two is a clone. Or recovery is at work.
+    #[error(
+        "the bucket belongs to incarnation {bucket}, the coordination store is {store}: one of them is of a clone, or a \
+         recovery has not come to its end and is to be run again"
+    )]
     Different {
         /// As the bucket has it.
         bucket: IncarnationId,

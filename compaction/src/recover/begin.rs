@@ -1,8 +1,11 @@
 //! The first moments of a new life: its checkpoint in the bucket, its keys in the coordination store.
 //!
-//! Owns: the order of writes: the bucket first, then the incarnation key, which stops all processes of the old life, then the
-//! root. Killed anywhere, it can be begun again.
+//! Owns: the order of writes: the bucket first; then the old life is closed, which stops all its processes; then everything that
+//! the new one is to find; its incarnation and root last.
 //! Does not own: what is recovered.
+//!
+//! Invariants: killed anywhere, it can be begun again. Between closing and opening the incarnation key has an id that the bucket
+//! knows from nowhere, so no process starts: it would find topics without their configs.
 
 use bytes::Bytes;
 use esker_metadata::checkpoint::{AdminKeys, with_admin_keys};
@@ -119,10 +122,11 @@ pub async fn begin(
     };
     objects.store.create(&key, claim.encode().chunks).await?;
     let root = checkpoint(objects, &recovered, next).await?;
-    let began = take_over(store, before, next, &root).await?;
-    forget(store, began).await?;
+    let (closed, at) = close(store, before, next).await?;
+    forget(store, at).await?;
     let admin = admin::restore(store, &recovered, before).await?;
     let without_configs = admin::topics(store, &recovered, before).await?;
+    open(store, closed, next, &root).await?;
     Ok(Begun {
         incarnation: next,
         without_configs,
@@ -251,30 +255,53 @@ impl Writer<'_> {
     }
 }
 
-/// From here on every compare of the old life fails, and whoever starts finds the new one complete. What is left of the old
-/// log lies below the root and is ignored.
-async fn take_over(
+/// From here on every compare of the old life fails, and nobody starts: the bucket has another id for this number. Gives what
+/// the incarnation key says meanwhile, and since when.
+async fn close(
     store: &dyn MetadataStore,
     before: &Before,
     next: Incarnation,
-    root: &Root,
-) -> Result<Revision, RecoverError> {
+) -> Result<(Incarnation, Revision), RecoverError> {
+    let closed = Incarnation { id: !next.id, ..next };
     let txn = Txn {
         compares: before.unmoved.clone(),
         then: vec![
-            Op::put(incarnation::KEY, next.encode()),
-            Op::put(root::KEY, root.encode()),
+            Op::put(incarnation::KEY, closed.encode()),
+            Op::Delete(root::KEY),
             Op::Delete(head::KEY),
         ],
         otherwise: vec![Op::Get(incarnation::KEY)],
     };
+    Ok((closed, become_or_raced(store, txn, closed).await?))
+}
+
+/// Whoever starts from now on finds the new life complete. What is left of the old log lies below the root and is ignored.
+async fn open(
+    store: &dyn MetadataStore,
+    closed: Incarnation,
+    next: Incarnation,
+    root: &Root,
+) -> Result<(), RecoverError> {
+    let txn = Txn {
+        compares: vec![Compare::Value(incarnation::KEY, closed.encode())],
+        then: vec![
+            Op::put(incarnation::KEY, next.encode()),
+            Op::put(root::KEY, root.encode()),
+        ],
+        otherwise: vec![Op::Get(incarnation::KEY)],
+    };
+    become_or_raced(store, txn, next).await.map(drop)
+}
+
+/// Sends a transaction that makes the incarnation key say this, and gives the revision since which it does.
+async fn become_or_raced(store: &dyn MetadataStore, txn: Txn, wanted: Incarnation) -> Result<Revision, RecoverError> {
     let outcome = send(store, txn).await?;
     if outcome.succeeded {
         return Ok(outcome.revision);
     }
     // An attempt whose answer was lost.
     let found = outcome.results.into_iter().next().and_then(OpResult::into_get);
-    let ours = found.filter(|kv| kv.value == next.encode());
+    let ours = found.filter(|kv| kv.value == wanted.encode());
     ours.map(|kv| kv.mod_revision).ok_or(RecoverError::Raced)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use esker_compaction::check::check;
 use esker_compaction::garbage::{Collector, GarbageError};
-use esker_compaction::incarnation::IncarnationError;
+use esker_compaction::incarnation::{self, IncarnationError};
 use esker_compaction::recover::{self, Admin, Begun, Left, RecoverError, Recovered};
 use esker_metadata::checkpoint::AdminKeys;
 use esker_metadata::keys::topic::{self as topic_key, Topic as TopicRecord};
@@ -347,6 +347,46 @@ async fn recovery_killed_at_any_call_can_be_begun_again() {
         }
     }
     assert!(calls > 20, "only {calls} calls");
+}
+
+/// A supervisor starts processes again while recovery is at work, or after it was cut short: retention begins with the first
+/// compactor, and it goes by the configs that it finds.
+#[tokio::test(start_paused = true)]
+async fn nobody_starts_before_what_administrators_set_is_back() {
+    let (mut calls, mut refused) = (0, 0);
+    for call in 1.. {
+        let mut world = World::new(25).await;
+        administered(&mut world).await;
+        let set = admin_keys(&world);
+        restore(&mut world, Vec::new()).await;
+        world.cluster = Cluster {
+            store: Arc::new(world.metadata.clone()),
+            incarnation: world.cluster.incarnation,
+        };
+        let fuse = Fuse::new(call, if call % 2 == 0 { Kill::Before } else { Kill::After });
+        let (cluster, objects) = fuse.stores(&world);
+        let died = tokio::select! {
+            biased;
+            () = fuse.blown() => true,
+            done = begin(&*cluster.store, &objects, 1) => { done.unwrap(); false }
+        };
+        match starts(&world).await {
+            Ok(()) => assert_eq!(admin_keys(&world), set, "call {call}"),
+            Err(_) => refused += 1,
+        }
+        if !died {
+            calls = call;
+            break;
+        }
+    }
+    assert!(refused + 2 >= calls && calls > 15, "{refused} of {calls} were refused");
+}
+
+/// Whether a process would work on these stores.
+async fn starts(world: &World) -> Result<(), IncarnationError> {
+    incarnation::verify_founding(&*world.objects.store, &world.metadata).await?;
+    let cluster = bootstrap(Arc::new(world.metadata.clone()), 8).await?;
+    incarnation::claim(&world.objects, &cluster).await
 }
 
 #[tokio::test(start_paused = true)]
