@@ -71,6 +71,12 @@ impl TopicCatalog {
         state.by_id.get(&id).map_or(state.defaults, |(settings, _)| *settings)
     }
 
+    /// The settings of a topic, if it has a record: without one nobody knows what was set for it.
+    #[must_use]
+    pub fn known_settings(&self, id: TopicId) -> Option<TopicSettings> {
+        self.read().by_id.get(&id).map(|(settings, _)| *settings)
+    }
+
     /// The record of a topic has changed.
     pub fn on_topic(&self, name: &str, topic: Option<&Topic>) {
         let mut state = self.write();

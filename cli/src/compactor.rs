@@ -4,7 +4,7 @@
 //! Does not own: compaction.
 
 use std::io::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -149,15 +149,26 @@ async fn serve(options: CompactorOptions) -> anyhow::Result<()> {
 }
 
 /// The policy that follows from a topic's record, and where it says nothing from what was set for all brokers and from the settings.
+/// Every topic has a record; where one is missing, nobody knows what was to be kept, so everything is.
 fn policy_of(settings: &AgentSettings, topic: Option<&Topic>, brokers: &Configs) -> TopicPolicy {
+    let Some(topic) = topic else {
+        return without_record();
+    };
     let settings = &settings_under(settings, [brokers]);
-    let configs = topic.into_iter().flat_map(|topic| &topic.configs);
+    let configs = topic.configs.iter();
     let configs = configs.map(|(name, value)| (name.as_str(), value.as_str()));
     // A config that this version does not know must not make old records go: nothing is trimmed then.
     let Ok(topic) = TopicSettings::resolve(settings, configs) else {
         return TopicPolicy::default();
     };
     policy(&topic)
+}
+
+/// Retention does nothing. Said once for a process: policies are asked for all the time.
+fn without_record() -> TopicPolicy {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| tracing::warn!("a topic has no record in the coordination store: it keeps everything"));
+    TopicPolicy::default()
 }
 
 fn policy(topic: &TopicSettings) -> TopicPolicy {
@@ -193,7 +204,10 @@ pub(crate) fn beside(agent: &Arc<Agent>, scope: Scope) -> Compaction {
         replica: Arc::clone(&agent.replica),
         merged: agent.merged.clone(),
         access: Arc::new(AgentLog(agent.log.clone())),
-        policies: Arc::new(move |topic: TopicId| policy(&catalog.settings(topic))),
+        policies: Arc::new(move |topic: TopicId| {
+            let settings = catalog.known_settings(topic);
+            settings.as_ref().map_or_else(without_record, policy)
+        }),
         clock: Arc::new(move || Timestamp(clock.now_ms())),
         random: Arc::clone(&agent.random),
     };
@@ -202,4 +216,24 @@ pub(crate) fn beside(agent: &Arc<Agent>, scope: Scope) -> Compaction {
         Scope::Checkpoints => Settings::default(),
     };
     Compaction::new(parts, upkeep(&agent.settings, scope, defaults))
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is kept of a topic.
+
+    use super::*;
+
+    #[test]
+    fn a_topic_without_a_record_keeps_everything() {
+        let (settings, brokers) = (AgentSettings::default(), Configs::default());
+        assert!(!policy_of(&settings, None, &brokers).deletes);
+        let plain = Topic {
+            id: TopicId(1),
+            replication_factor: 1,
+            configs: Vec::new(),
+        };
+        let policy = policy_of(&settings, Some(&plain), &brokers);
+        assert!(policy.deletes && policy.retention.is_some(), "{policy:?}");
+    }
 }
