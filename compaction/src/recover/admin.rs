@@ -4,7 +4,8 @@
 //! Does not own: which keys these are (`esker_metadata::checkpoint`), what stands in them.
 //!
 //! A store that has gone on from the checkpoint is believed: it knows what was changed since. An empty one, or an old copy, is
-//! made what the checkpoint says. Done again after it was cut short, it does the same.
+//! made what the checkpoint says. Done again after it was cut short, it does the same: what is half done is not believed
+//! (`begin`), and what was believed still is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ use esker_metadata::keys::topic::{self, Topic};
 use esker_metadata::keys::{config, quota, scram};
 use esker_metadata::store::{KeyRange, KeyValue, MetadataStore, Op, Txn};
 
-use super::begin::{Before, KEYS_MAX, send};
+use super::begin::{KEYS_MAX, send};
 use super::{RecoverError, Recovered};
 
 /// Bytes of one transaction, if it has more than one key.
@@ -38,12 +39,12 @@ pub enum Admin {
 pub(super) async fn restore(
     store: &dyn MetadataStore,
     recovered: &Recovered,
-    before: &Before,
+    believed: bool,
 ) -> Result<Admin, RecoverError> {
     let Some(said) = &recovered.admin else {
         return Ok(Admin::Unknown);
     };
-    if before.is_newer_than(said) {
+    if believed {
         return Ok(Admin::Kept);
     }
     let prefixes = [config::PREFIX, quota::PREFIX, scram::PREFIX];
@@ -94,10 +95,9 @@ fn said_of(admin: Option<&AdminKeys>, found: &esker_model::fold::TopicView<'_>) 
 pub(super) async fn topics(
     store: &dyn MetadataStore,
     recovered: &Recovered,
-    before: &Before,
+    believed: bool,
 ) -> Result<Vec<String>, RecoverError> {
     let admin = recovered.admin.as_ref();
-    let believed = admin.is_some_and(|said| before.is_newer_than(said));
     let mut ops = Vec::new();
     let mut known = BTreeSet::new();
     for kv in all(store, topic::PREFIX).await? {

@@ -7,6 +7,8 @@
 //! Invariants: killed anywhere, it can be begun again. Between closing and opening the incarnation key has an id that the bucket
 //! knows from nowhere, so no process starts: it would find topics without their configs.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use esker_metadata::checkpoint::{AdminKeys, with_admin_keys};
 use esker_metadata::keys::incarnation::{self, Incarnation};
@@ -37,16 +39,33 @@ const SENDS_MAX: u32 = 5;
 /// The coordination store before the bucket was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Before {
-    incarnation: Option<KeyValue>,
+    incarnation: Option<Incarnation>,
+    root: Option<Root>,
     unmoved: Vec<Compare>,
     revision: Revision,
 }
 
 impl Before {
-    /// Whether the store has gone on from what a checkpoint says of it: it is neither empty nor an old copy.
-    pub(super) fn is_newer_than(&self, keys: &AdminKeys) -> bool {
-        self.incarnation.is_some() && self.revision >= keys.revision
+    /// The incarnation number of a store whose administration is at least as new as what the checkpoint says; none of one that is
+    /// empty, an old copy or another store. Revisions can be compared within one life only: a store whose keys were all deleted
+    /// counts on, and a new one begins at 1.
+    fn believed(&self, recovered: &Recovered, base: LogIndex) -> Option<IncarnationNumber> {
+        let (held, said) = (self.incarnation?.number, recovered.admin.as_ref()?);
+        // A life that began where this recovery is to begin, and in which nobody has written anything.
+        let begun = || self.root.as_ref().is_some_and(|root| is_beginning(root, base));
+        let believed = match held.cmp(&recovered.incarnation) {
+            Ordering::Less => false,
+            Ordering::Equal => self.revision >= said.revision,
+            Ordering::Greater => begun(),
+        };
+        believed.then_some(held)
     }
+}
+
+/// Whether a root is the first of a life that recovery began at this index.
+fn is_beginning(root: &Root, base: LogIndex) -> bool {
+    let by_recovery = matches!(&root.state.name, ObjectName::Other { name, .. } if name.session == SessionId(0));
+    by_recovery && root.index == base
 }
 
 /// Looks at the coordination store; to be done before [`super::gather`]. If anybody commits or publishes after this, what was
@@ -64,9 +83,13 @@ pub async fn look(store: &dyn MetadataStore) -> Result<Before, RecoverError> {
         Some(kv) => Compare::ModRevision(key, kv.mod_revision),
         None => Compare::Absent(key),
     });
+    let unmoved = unmoved.collect();
+    let root = found.swap_remove(1);
+    let incarnation = found.swap_remove(0);
     Ok(Before {
-        unmoved: unmoved.collect(),
-        incarnation: found.swap_remove(0),
+        incarnation: incarnation.and_then(|kv| Incarnation::decode(&kv.value).ok()),
+        root: root.and_then(|kv| Root::decode(&kv.value).ok()),
+        unmoved,
         revision,
     })
 }
@@ -94,11 +117,7 @@ pub async fn begin(
     newest: IncarnationNumber,
     before: &Before,
 ) -> Result<Begun, RecoverError> {
-    let known = before
-        .incarnation
-        .as_ref()
-        .and_then(|kv| Incarnation::decode(&kv.value).ok());
-    let newest = known.map_or(newest, |known| known.number.max(newest));
+    let newest = before.incarnation.map_or(newest, |known| known.number.max(newest));
     let next = recovered.next(newest, id);
     let beginning = Entry::Incarnation(esker_model::entry::Incarnation {
         number: next.number,
@@ -122,10 +141,11 @@ pub async fn begin(
     };
     objects.store.create(&key, claim.encode().chunks).await?;
     let root = checkpoint(objects, &recovered, next).await?;
-    let (closed, at) = close(store, before, next).await?;
+    let believed = before.believed(&recovered, next.base);
+    let (closed, at) = close(store, before, next, believed).await?;
     forget(store, at).await?;
-    let admin = admin::restore(store, &recovered, before).await?;
-    let without_configs = admin::topics(store, &recovered, before).await?;
+    let admin = admin::restore(store, &recovered, believed.is_some()).await?;
+    let without_configs = admin::topics(store, &recovered, believed.is_some()).await?;
     open(store, closed, next, &root).await?;
     Ok(Begun {
         incarnation: next,
@@ -256,20 +276,26 @@ impl Writer<'_> {
 }
 
 /// From here on every compare of the old life fails, and nobody starts: the bucket has another id for this number. Gives what
-/// the incarnation key says meanwhile, and since when.
+/// the incarnation key says meanwhile, and since when. A recovery that is cut short after this leaves a store that is believed
+/// if it was before.
 async fn close(
     store: &dyn MetadataStore,
     before: &Before,
     next: Incarnation,
+    believed: Option<IncarnationNumber>,
 ) -> Result<(Incarnation, Revision), RecoverError> {
-    let closed = Incarnation { id: !next.id, ..next };
+    let closed = Incarnation {
+        number: believed.unwrap_or(next.number),
+        id: !next.id,
+        ..next
+    };
+    let mut then = vec![Op::put(incarnation::KEY, closed.encode()), Op::Delete(head::KEY)];
+    if believed.is_none() {
+        then.push(Op::Delete(root::KEY));
+    }
     let txn = Txn {
         compares: before.unmoved.clone(),
-        then: vec![
-            Op::put(incarnation::KEY, closed.encode()),
-            Op::Delete(root::KEY),
-            Op::Delete(head::KEY),
-        ],
+        then,
         otherwise: vec![Op::Get(incarnation::KEY)],
     };
     Ok((closed, become_or_raced(store, txn, closed).await?))

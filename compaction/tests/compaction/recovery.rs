@@ -324,6 +324,7 @@ async fn recovery_killed_at_any_call_can_be_begun_again() {
     let mut calls = 0;
     for call in 1.. {
         let mut world = World::new(3).await;
+        put(&world, "config/broker/", "for all").await;
         let (_, copy) = history(&mut world).await;
         restore(&mut world, copy).await;
         world.cluster = Cluster {
@@ -341,6 +342,13 @@ async fn recovery_killed_at_any_call_can_be_begun_again() {
         let node = world.node().await;
         let missing = verify_or_named(&mut world, &node, &left).await;
         assert!(missing <= 1, "call {call}: {left:?}");
+        let of_brokers = KeyRange::Key("config/broker/".into());
+        let of_brokers = world.metadata.peek(&[of_brokers]).ranges.remove(0);
+        assert_eq!(
+            of_brokers.first().map(|kv| &*kv.value),
+            Some(&b"for all"[..]),
+            "call {call}"
+        );
         if !died {
             calls = call;
             break;
@@ -380,6 +388,79 @@ async fn nobody_starts_before_what_administrators_set_is_back() {
         }
     }
     assert!(refused + 2 >= calls && calls > 15, "{refused} of {calls} were refused");
+}
+
+/// What becomes of a coordination store before recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Store {
+    /// All keys are deleted; its revision goes on.
+    Wiped,
+    /// It has a change that is newer than the checkpoint.
+    WentOn,
+    /// The same, and recovery has come to its end once, but nobody has written anything since.
+    Begun,
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_administrators_set_is_there_however_often_recovery_is_cut_short() {
+    for of in [Store::Wiped, Store::WentOn, Store::Begun] {
+        for call in 1.. {
+            let mut world = World::new(26).await;
+            administered(&mut world).await;
+            match of {
+                Store::Wiped => {}
+                Store::WentOn | Store::Begun => put(&world, "config/broker/", "newer").await,
+            }
+            let set = admin_keys(&world);
+            match of {
+                Store::Wiped => wipe(&world).await,
+                Store::WentOn => {}
+                Store::Begun => drop(begin(&world.metadata, &world.objects, 7).await.unwrap()),
+            }
+            let fuse = Fuse::new(call, if call % 2 == 0 { Kill::Before } else { Kill::After });
+            let (cluster, objects) = fuse.stores(&world);
+            let died = tokio::select! {
+                biased;
+                () = fuse.blown() => true,
+                done = begin(&*cluster.store, &objects, 1) => { done.unwrap(); false }
+            };
+            revive(&mut world).await;
+            assert!(admin_keys(&world) == set, "{of:?}, call {call}");
+            if !died {
+                assert!(call > 10, "{call} calls");
+                break;
+            }
+        }
+    }
+}
+
+async fn wipe(world: &World) {
+    for (key, _) in copy_of(world).into_iter().chain(admin_keys(world)) {
+        let delete = Txn {
+            then: vec![Op::Delete(key)],
+            ..Txn::default()
+        };
+        world.metadata.txn(delete).await.unwrap();
+    }
+}
+
+/// The first checkpoint of a life knows no revision of its store.
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_an_earlier_life_is_not_believed() {
+    let mut world = World::new(27).await;
+    administered(&mut world).await;
+    let set = admin_keys(&world);
+    let old_copy = copy_of(&world);
+    restore(&mut world, Vec::new()).await;
+    revive(&mut world).await;
+    let node = world.node().await;
+    world.produce(&node, &[(at(topic_of(&node), 0), 1, 10)]).await;
+    restore(&mut world, old_copy).await;
+    put(&world, "config/broker/", "as it was").await;
+    let (begun, _) = revive(&mut world).await;
+    assert_eq!(begun.incarnation.number, IncarnationNumber(3));
+    assert_eq!(begun.admin, Admin::Restored { keys: 153 });
+    assert_eq!(admin_keys(&world), set);
 }
 
 /// Whether a process would work on these stores.
