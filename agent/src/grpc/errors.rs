@@ -21,7 +21,26 @@ pub(super) fn refusal_with(
     message: Option<&str>,
     stored: Option<StoredRecords>,
 ) -> Status {
-    let advice = what_to_do(code);
+    refusal_advised(code, what, message, stored, what_to_do(code))
+}
+
+/// Of a batch of a stream, for which the stream ends.
+pub(super) fn batch_refusal(code: ErrorCode, what: &str, message: Option<&str>) -> Status {
+    let advice = format!(
+        "{}; never change a batch within its session: resume it as it is when the cause is gone, or send what was not stored in a \
+         new session",
+        what_to_do(code)
+    );
+    refusal_advised(code, what, message, None, &advice)
+}
+
+fn refusal_advised(
+    code: ErrorCode,
+    what: &str,
+    message: Option<&str>,
+    stored: Option<StoredRecords>,
+    advice: &str,
+) -> Status {
     let detail = ErrorDetail {
         kafka_code: i32::from(code.code()),
         kafka_name: code.name().to_owned(),

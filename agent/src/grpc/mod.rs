@@ -11,6 +11,7 @@ mod assignor;
 mod calls;
 mod config_admin;
 mod consumer;
+mod contents;
 mod coordinators;
 mod errors;
 mod group_admin;

@@ -20,7 +20,7 @@ use esker_kafka::messages::init_producer_id_request::InitProducerIdRequest;
 use esker_kafka::messages::produce_request::ProduceRequest as KafkaProduce;
 use esker_kafka::messages::produce_response::{PartitionProduceResponse, ProduceResponse as KafkaProduced};
 use esker_proto::v1::produce_stream_request::{Batch, Open, Step};
-use esker_proto::v1::produce_stream_response::{Ack, Opened, Step as Answer};
+use esker_proto::v1::produce_stream_response::{Ack, Opened, Refused, Step as Answer, StoredBatch};
 use esker_proto::v1::{ProduceStreamRequest, ProduceStreamResponse, Session, StoredRecords};
 use futures::future::BoxFuture;
 use futures::{Stream, stream};
@@ -28,7 +28,8 @@ use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
 use super::calls::Caller;
-use super::errors::{error_code, invalid, is_retriable, refusal};
+use super::contents::Contents;
+use super::errors::{batch_refusal, error_code, invalid, is_retriable, refusal};
 use super::producer::{PRODUCE, Split, outcomes, partitions_of, produce_request};
 use super::records::{self, Stamp};
 use crate::kafka::budget::BudgetShare;
@@ -53,9 +54,10 @@ type Produced = BoxFuture<'static, Result<KafkaProduced, Status>>;
 /// The answers to a stream of requests.
 pub(super) fn answers(
     caller: Caller,
+    contents: Contents,
     requests: Streaming<ProduceStreamRequest>,
 ) -> impl Stream<Item = Result<ProduceStreamResponse, Status>> {
-    let state = State::New(Box::new((caller, requests)));
+    let state = State::New(Box::new((caller, contents, requests)));
     stream::unfold(state, |state| async move {
         match step(state).await {
             Ok(Some((answer, next))) => Some((Ok(ProduceStreamResponse { step: Some(answer) }), next)),
@@ -66,7 +68,7 @@ pub(super) fn answers(
 }
 
 enum State {
-    New(Box<(Caller, Streaming<ProduceStreamRequest>)>),
+    New(Box<(Caller, Contents, Streaming<ProduceStreamRequest>)>),
     Open(Box<Stage>),
     Ended,
 }
@@ -74,14 +76,14 @@ enum State {
 async fn step(state: State) -> Result<Option<(Answer, State)>, Status> {
     match state {
         State::New(new) => {
-            let (caller, requests) = *new;
-            let stage = Stage::open(caller, requests).await?;
+            let (caller, contents, requests) = *new;
+            let stage = Stage::open(caller, contents, requests).await?;
             let session = Some(stage.session);
             Ok(Some((Answer::Opened(Opened { session }), State::Open(Box::new(stage)))))
         }
         State::Open(mut stage) => {
-            let ack = stage.next_ack().await?;
-            Ok(ack.map(|ack| (Answer::Ack(ack), State::Open(stage))))
+            let answer = stage.next().await?;
+            Ok(answer.map(|answer| (answer, State::Open(stage))))
         }
         State::Ended => Ok(None),
     }
@@ -90,6 +92,7 @@ async fn step(state: State) -> Result<Option<(Answer, State)>, Status> {
 /// A stream that was opened.
 struct Stage {
     caller: Caller,
+    contents: Contents,
     requests: Streaming<ProduceStreamRequest>,
     /// The client may still send.
     more: bool,
@@ -110,6 +113,15 @@ struct Stage {
     /// Counts attempts; and the last repeated one of each partition.
     attempts: u64,
     repeated: BTreeMap<i32, u64>,
+    /// Why the stream ends when nothing is under way any more.
+    refusal: Option<Refusal>,
+}
+
+/// A batch was refused.
+struct Refusal {
+    status: Status,
+    /// What of it, and of those after it, is stored.
+    stored: Vec<StoredBatch>,
 }
 
 /// A batch that was read, and the budget that its message holds.
@@ -123,9 +135,10 @@ struct Waiting {
 struct Unacked {
     number: u64,
     split: Split,
-    /// What is not stored yet.
+    /// What is neither stored nor refused yet.
     parts: Vec<Part>,
     bases: BTreeMap<i32, i64>,
+    refused: BTreeSet<i32>,
     next_sequences: BTreeMap<i32, i32>,
     bytes: usize,
     produced: Produced,
@@ -142,7 +155,11 @@ struct Part {
 }
 
 impl Stage {
-    async fn open(caller: Caller, mut requests: Streaming<ProduceStreamRequest>) -> Result<Self, Status> {
+    async fn open(
+        caller: Caller,
+        contents: Contents,
+        mut requests: Streaming<ProduceStreamRequest>,
+    ) -> Result<Self, Status> {
         let first = tokio::time::timeout(OPEN_DEADLINE, requests.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no Open came; send it first"))??;
         let Some(Step::Open(open)) = first.and_then(|first| first.step) else {
@@ -156,6 +173,7 @@ impl Stage {
         let epoch = check_open(&open, &session)?;
         Ok(Self {
             caller,
+            contents,
             requests,
             more: true,
             topic: open.topic,
@@ -169,12 +187,16 @@ impl Stage {
             under_way: BTreeMap::new(),
             attempts: 0,
             repeated: BTreeMap::new(),
+            refusal: None,
         })
     }
 
-    /// The next ack; `None` when everything was acknowledged and nothing more will come.
-    async fn next_ack(&mut self) -> Result<Option<Ack>, Status> {
+    /// The next answer; `None` when everything was acknowledged and nothing more will come.
+    async fn next(&mut self) -> Result<Option<Answer>, Status> {
         loop {
+            if let Some(refusal) = self.refusal.take_if(|_| self.unacked.is_empty()) {
+                return self.refused(refusal).map(Some);
+            }
             self.send_waiting().await?;
             if !self.more && self.waiting.is_none() && self.unacked.is_empty() {
                 return Ok(None);
@@ -190,7 +212,7 @@ impl Stage {
                 () = leaving.cancelled() => return Err(going()),
                 produced = attempt_of(front) => {
                     if let Some(ack) = self.on_produced(produced)? {
-                        return Ok(Some(ack));
+                        return Ok(Some(Answer::Ack(ack)));
                     }
                 }
                 message = self.requests.message(), if reads => match message? {
@@ -225,7 +247,13 @@ impl Stage {
                 batch.number
             )));
         }
-        self.next_number = batch.number.checked_add(1);
+        let (session, number) = (&self.session, batch.number);
+        if !self.contents.is_unchanged(session, &self.topic, number, &batch.records) {
+            return Err(Status::failed_precondition(format!(
+                "batch {number} is not what it was when it was sent before; send it unchanged, or open a new session"
+            )));
+        }
+        self.next_number = number.checked_add(1);
         let partitions = u64::from(self.session.partitions.cast_unsigned());
         let keyless = i32::try_from(batch.number % partitions).expect("less than an i32");
         let split = Split::new(&batch.records, self.session.partitions, keyless);
@@ -285,6 +313,7 @@ impl Stage {
             bytes: parts.iter().map(|part| part.batch.len()).sum(),
             parts,
             bases: BTreeMap::new(),
+            refused: BTreeSet::new(),
             next_sequences,
             produced: Box::pin(async move { taken?.answer::<KafkaProduce>().await }),
             attempt: self.attempts,
@@ -299,7 +328,8 @@ impl Stage {
         produce_request(&self.topic, batches)
     }
 
-    /// An attempt of the oldest batch has ended: it is acknowledged, or tried again, or the stream ends.
+    /// An attempt of the oldest batch has ended: it is acknowledged, or tried again, or refused. Then nothing more is taken in,
+    /// and the stream ends when it is known what is stored of the batches after it.
     fn on_produced(&mut self, produced: Result<KafkaProduced, Status>) -> Result<Option<Ack>, Status> {
         let mut front = self.unacked.pop_front().expect("the attempt was its");
         let produced = match produced {
@@ -318,21 +348,49 @@ impl Stage {
                     "batch {} in partition {} of {:?}",
                     front.number, outcome.index, self.topic
                 );
-                return Err(refusal(
-                    error_code(outcome.error_code),
-                    &what,
-                    outcome.error_message.as_deref(),
-                ));
+                let code = error_code(outcome.error_code);
+                front.refused.insert(outcome.index);
+                self.refusal.get_or_insert_with(|| Refusal {
+                    status: batch_refusal(code, &what, outcome.error_message.as_deref()),
+                    stored: Vec::new(),
+                });
+                (self.more, self.waiting) = (false, None);
             }
         }
-        let bases = &front.bases;
-        front.parts.retain(|part| !bases.contains_key(&part.partition));
-        if front.parts.is_empty() {
-            return Ok(Some(self.acknowledge(front)));
+        let (bases, refused) = (&front.bases, &front.refused);
+        front
+            .parts
+            .retain(|part| !bases.contains_key(&part.partition) && !refused.contains(&part.partition));
+        if !front.parts.is_empty() {
+            self.repeat(&mut front);
+            self.unacked.push_front(front);
+            return Ok(None);
         }
-        self.repeat(&mut front);
-        self.unacked.push_front(front);
+        let Some(refusal) = &mut self.refusal else {
+            return Ok(Some(self.acknowledge(front)));
+        };
+        if !front.bases.is_empty() {
+            let StoredRecords { partitions, offsets } = front.split.places(&front.bases);
+            refusal.stored.push(StoredBatch {
+                number: front.number,
+                partitions,
+                offsets,
+            });
+        }
         Ok(None)
+    }
+
+    /// Says what is stored, if anything is, and then why the stream ends.
+    fn refused(&mut self, refusal: Refusal) -> Result<Answer, Status> {
+        let Refusal { status, stored } = refusal;
+        if stored.is_empty() {
+            return Err(status);
+        }
+        self.refusal = Some(Refusal {
+            status,
+            stored: Vec::new(),
+        });
+        Ok(Answer::Refused(Refused { stored }))
     }
 
     /// Whether an error is one that another attempt may mend.

@@ -64,7 +64,7 @@ impl Producer for Served {
         request: Request<Streaming<ProduceStreamRequest>>,
     ) -> Result<Response<Self::ProduceStreamStream>, Status> {
         let caller = self.caller(&request);
-        let answers = produce_stream::answers(caller, request.into_inner());
+        let answers = produce_stream::answers(caller, self.contents.clone(), request.into_inner());
         Ok(Response::new(Box::pin(answers)))
     }
 }

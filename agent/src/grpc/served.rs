@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tonic::Request;
 
 use super::calls::Caller;
+use super::contents::Contents;
 use super::metered::Received;
 use crate::agent::Agent;
 use crate::kafka::budget::ByteBudget;
@@ -33,6 +34,8 @@ pub(super) struct Served {
     calls: Arc<AtomicU64>,
     /// Members of groups, who outlive their streams until they have left.
     pub(super) tasks: TaskTracker,
+    /// Of batches of `ProduceStream`.
+    pub(super) contents: Contents,
     /// Turns with each call whose records have no key.
     turn: Arc<AtomicU32>,
 }
@@ -44,6 +47,7 @@ impl Served {
             budget,
             calls: Arc::default(),
             tasks: TaskTracker::new(),
+            contents: Contents::default(),
             turn: Arc::default(),
         }
     }

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use esker_proto::v1::admin_client::AdminClient;
 use esker_proto::v1::produce_stream_request::{Batch, Open, Step};
 use esker_proto::v1::produce_stream_response::{Ack, Step as Answer};
-use esker_proto::v1::{ProduceStreamRequest, ProduceStreamResponse, Record, Session};
+use esker_proto::v1::{
+    AlterConfigsRequest, ConfigAlteration, ConfigOperation, ConfigOperationKind, ConfigResource, ConfigResourceType,
+    ProduceStreamRequest, ProduceStreamResponse, Record, Session,
+};
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
@@ -59,14 +63,14 @@ impl Opened {
     async fn session(&mut self) -> Session {
         match self.answer().await.unwrap() {
             Answer::Opened(opened) => opened.session.unwrap(),
-            Answer::Ack(ack) => panic!("{ack:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
     async fn ack(&mut self) -> Result<Ack, Status> {
         match self.answer().await? {
             Answer::Ack(ack) => Ok(ack),
-            Answer::Opened(opened) => panic!("{opened:?}"),
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -269,14 +273,15 @@ async fn what_was_stored_but_not_acknowledged_is_acknowledged_by_another_agent()
 }
 
 #[tokio::test]
-async fn a_batch_that_is_too_large_ends_the_stream_and_a_smaller_one_goes_on() {
+async fn a_batch_that_is_too_large_ends_the_stream_and_goes_on_when_it_may_be_as_large() {
     let broker = Broker::start().await;
     let mut kafka = broker.connect().await;
     let topic = kafka.create("t", 1, &[("max.message.bytes", "1000")]).await;
     let mut client = Resuming::new();
     let mut stream = client.open(&broker).await;
+    let large = "x".repeat(2_000);
     client.send(&stream, vec![record("0")]);
-    client.send(&stream, vec![record(&"x".repeat(2_000))]);
+    client.send(&stream, vec![record(&large)]);
     client.send(&stream, vec![record("2")]);
     client.take_ack(&mut stream).await;
     let refused = stream.ack().await.unwrap_err();
@@ -284,12 +289,94 @@ async fn a_batch_that_is_too_large_ends_the_stream_and_a_smaller_one_goes_on() {
         (refused.code(), detail(&refused).kafka_name.as_str()),
         (Code::InvalidArgument, "MESSAGE_TOO_LARGE")
     );
+    assert!(refused.message().contains("in a new session"), "{refused}");
+    // Batch 1 is what it is for as long as the session lives.
     client.unacked[0].1 = vec![record("1")];
+    let refused = client.open(&broker).await.ack().await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    client.unacked[0].1 = vec![record(&large)];
+    set(&broker, "max.message.bytes", "5000").await;
     let mut stream = client.open(&broker).await;
     client.take_ack(&mut stream).await;
     client.take_ack(&mut stream).await;
-    let expected: Vec<(i64, String)> = (0..3).map(|nth| (nth, nth.to_string())).collect();
+    let expected = [(0, "0".to_owned()), (1, large), (2, "2".to_owned())];
     assert_eq!(stored(&mut kafka, &topic, 0).await, expected);
+}
+
+/// Sets a config of the topic.
+async fn set(broker: &Broker, name: &str, value: &str) {
+    let request = AlterConfigsRequest {
+        alterations: vec![ConfigAlteration {
+            resource: Some(ConfigResource {
+                r#type: ConfigResourceType::Topic.into(),
+                name: "t".to_owned(),
+            }),
+            operations: vec![ConfigOperation {
+                name: name.to_owned(),
+                kind: ConfigOperationKind::Set.into(),
+                value: Some(value.to_owned()),
+            }],
+        }],
+        validate_only: false,
+    };
+    let mut admin = AdminClient::new(broker.channel().await);
+    let answer = admin.alter_configs(request).await.unwrap().into_inner();
+    assert_eq!(answer.results[0].failure, None);
+}
+
+#[tokio::test]
+async fn what_one_partition_refuses_and_another_stores_is_told_and_cannot_be_replaced() {
+    let cases = [
+        (
+            ("max.message.bytes", "2000"),
+            to(0, &"x".repeat(5_000)),
+            "MESSAGE_TOO_LARGE",
+        ),
+        (("cleanup.policy", "compact"), to(0, "no key"), "INVALID_RECORD"),
+    ];
+    for (config, bad, error) in cases {
+        let broker = Broker::start().await;
+        let mut kafka = broker.connect().await;
+        let topic = kafka.create("t", 2, &[config]).await;
+        let good = |value: &str| Record {
+            partition: Some(1),
+            ..keyed("k", value)
+        };
+        let mut client = Resuming::new();
+        // Also when it is resumed as it is.
+        for _ in 0..2 {
+            let mut stream = client.open(&broker).await;
+            if client.unacked.is_empty() {
+                client.send(&stream, vec![bad.clone(), good("a")]);
+            }
+            let Answer::Refused(refused) = stream.answer().await.unwrap() else {
+                panic!("{error}: something was stored");
+            };
+            let [batch] = &refused.stored[..] else {
+                panic!("{refused:?}");
+            };
+            assert_eq!(batch.number, 0);
+            assert_eq!(
+                (&batch.partitions[..], &batch.offsets[..]),
+                (&[-1, 1][..], &[-1, 0][..])
+            );
+            let refused = stream.answer().await.unwrap_err();
+            assert_eq!(detail(&refused).kafka_name, error);
+        }
+        client.unacked[0].1 = vec![good("corrected")];
+        let refused = client.open(&broker).await.ack().await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        let mut fresh = Resuming::new();
+        let mut stream = fresh.open(&broker).await;
+        let corrected = Record {
+            partition: Some(0),
+            ..good("b")
+        };
+        fresh.send(&stream, vec![corrected]);
+        fresh.take_ack(&mut stream).await;
+        assert_eq!(stored(&mut kafka, &topic, 0).await, [(0, "b".to_owned())]);
+        assert_eq!(stored(&mut kafka, &topic, 1).await, [(0, "a".to_owned())]);
+    }
 }
 
 #[tokio::test]
