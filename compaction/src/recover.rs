@@ -182,12 +182,13 @@ pub async fn recover(
 ) -> Result<Recovered, RecoverError> {
     let (incarnation, admin) = (bucket.incarnation, bucket.admin.clone());
     let mut left = bucket.damaged.clone();
+    let placed = bucket.placed.clone();
     let orders = replay::orders(objects, &bucket, &mut left).await?;
     let mut replay = replay::Replay::begin(bucket, topics);
     let checkpoint = replay.fold.index();
     replay.run(&orders, &mut left);
-    let named: BTreeSet<SegmentName> = replay.used();
-    replay::name_unordered(&orders, &named, &replay.fold, &mut left);
+    let placed: BTreeSet<SegmentName> = replay.used().union(&placed).copied().collect();
+    replay::name_unordered(&orders, &placed, &replay.fold, &mut left);
     Ok(Recovered {
         incarnation,
         replayed: replay.fold.index().0 - checkpoint.0,

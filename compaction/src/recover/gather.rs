@@ -43,6 +43,8 @@ pub struct Bucket {
     pub(super) in_manifest: BTreeSet<SegmentName>,
     /// Index objects in log order.
     pub(super) indexes: Vec<IndexObject>,
+    /// Segments that index objects of the same life give a place at or below the checkpoint, merged since or not.
+    pub(super) placed: BTreeSet<SegmentName>,
     /// Segments of that life, with their lengths.
     pub(super) segments: BTreeMap<SegmentName, u64>,
     pub(super) damaged: Vec<Left>,
@@ -141,6 +143,7 @@ pub async fn gather(objects: &NamedObjects) -> Result<Bucket, RecoverError> {
     };
     let manifests = kind(ObjectKind::Manifest).collect();
     let (manifest, in_manifest) = newest_manifest(objects, &all, manifests, life, &mut damaged).await?;
+    let placed = placed(&indexes, fold.index());
     cut(
         &mut indexes,
         manifest.map_or(LogIndex(0), |manifest| manifest.through),
@@ -156,6 +159,7 @@ pub async fn gather(objects: &NamedObjects) -> Result<Bucket, RecoverError> {
         manifest,
         in_manifest,
         indexes,
+        placed,
         segments: segments.collect(),
         damaged,
         fold,
@@ -345,6 +349,15 @@ async fn indexes(
     }
     indexes.sort_by_key(|index| (index.first, index.last));
     Ok(indexes)
+}
+
+/// The segments that stand at or below a log index. What is merged of them the manifest does not name any more, and the last
+/// one has no successor that tells its place.
+fn placed(indexes: &[IndexObject], through: LogIndex) -> BTreeSet<SegmentName> {
+    let all = indexes.iter().flat_map(|index| &index.segments);
+    all.filter(|segment| segment.log_index <= through)
+        .map(|segment| segment.name)
+        .collect()
 }
 
 /// Leaves of index objects what lies above one log index and not beyond another.

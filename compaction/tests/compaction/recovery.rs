@@ -210,6 +210,27 @@ async fn a_lost_store_is_built_again_and_an_idle_cluster_loses_nothing() {
     assert!(records.is_empty() || records[0].0 == "a");
 }
 
+/// The last segment has no successor that says where it stands.
+#[tokio::test(start_paused = true)]
+async fn what_is_merged_to_the_last_segment_is_not_named_as_left_out() {
+    let mut world = World::new(28).await;
+    let node = world.node().await;
+    let topic = node.create("a", 1).await;
+    for _ in 0..20 {
+        world.produce(&node, &[(at(topic, 0), 1, 100)]).await;
+    }
+    let mut settings = small();
+    settings.garbage.grace = Duration::from_secs(3_600);
+    settle(&mut world.compaction(&node, settings)).await;
+    let root = read_root(&world.cluster).await.unwrap().unwrap().root;
+    assert_eq!(root.merged_through, root.index, "all is merged");
+    restore(&mut world, Vec::new()).await;
+    let (_, left) = revive(&mut world).await;
+    assert_eq!(left, []);
+    let node = world.node().await;
+    assert_eq!(verify_or_named(&mut world, &node, &left).await, 0);
+}
+
 /// Keys of administrators.
 fn admin_keys(world: &World) -> Vec<(bytes::Bytes, bytes::Bytes)> {
     let ranges = AdminKeys::PREFIXES.map(|prefix| KeyRange::Prefix(prefix.into()));
