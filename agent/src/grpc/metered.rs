@@ -11,7 +11,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -102,7 +102,9 @@ where
             gathered: BytesMut::new(),
             complete: 0,
             ended: false,
-            began: Instant::now(),
+            waited: Duration::ZERO,
+            waits_since: None,
+            wait: None,
             too_slow: Box::pin(tokio::time::sleep(MESSAGE_DEADLINE)),
         });
         let answer = self.service.call(http::Request::from_parts(parts, body));
@@ -158,6 +160,19 @@ impl http_body::Body for Answer {
     }
 }
 
+/// Notes when something came for whoever reads: that may be long before it reads on.
+struct Wait {
+    reader: Waker,
+    woken: Mutex<Option<Instant>>,
+}
+
+impl Wake for Wait {
+    fn wake(self: Arc<Self>) {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.reader.wake_by_ref();
+    }
+}
+
 type Granting = BoxFuture<'static, Result<BudgetShare, NoBudget>>;
 
 /// What comes from the client, message by message.
@@ -172,16 +187,19 @@ struct Metered {
     /// How much of what was gathered are whole messages.
     complete: usize,
     ended: bool,
-    /// When the message began that is being gathered.
-    began: Instant,
+    /// How long the client was waited for since the message began that is being gathered; and since when it is now. Not while
+    /// the budget is waited for, or while nobody reads.
+    waited: Duration,
+    waits_since: Option<Instant>,
+    wait: Option<Arc<Wait>>,
     too_slow: Pin<Box<Sleep>>,
 }
 
 impl Metered {
     /// Takes bytes that were granted, and finds out which messages are whole.
     fn gather(&mut self, bytes: &Bytes) {
-        if self.gathered.len() == self.complete {
-            self.began = Instant::now();
+        if self.gathered.is_empty() {
+            self.waited = Duration::ZERO;
         }
         self.gathered.extend_from_slice(bytes);
         while let Some(prefix) = self.gathered.get(self.complete..self.complete + PREFIX_BYTES) {
@@ -197,10 +215,30 @@ impl Metered {
                 break;
             }
             self.complete = end;
+            // What is left belongs to the next one, which begins now.
+            self.waited = Duration::ZERO;
         }
-        let seconds = u64::try_from(self.gathered.len() / RATE_MIN).unwrap_or(u64::MAX);
-        let deadline = self.began + MESSAGE_DEADLINE + Duration::from_secs(seconds);
-        self.too_slow.as_mut().reset(deadline);
+    }
+
+    /// Waits for the client, unless the message that is being gathered has taken too long by now.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        if self.waits_since.is_none() {
+            self.waits_since = Some(now);
+            let seconds = u64::try_from(self.gathered.len() / RATE_MIN).unwrap_or(u64::MAX);
+            let patience = MESSAGE_DEADLINE + Duration::from_secs(seconds);
+            self.too_slow.as_mut().reset(now + patience.saturating_sub(self.waited));
+        }
+        self.too_slow.as_mut().poll(cx)
+    }
+
+    /// Something came.
+    fn on_came(&mut self) {
+        let wait = self.wait.take();
+        if let Some(since) = self.waits_since.take() {
+            let woken = wait.and_then(|wait| *wait.woken.lock().unwrap_or_else(PoisonError::into_inner));
+            self.waited += woken.unwrap_or_else(Instant::now).saturating_duration_since(since);
+        }
     }
 
     fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
@@ -246,7 +284,16 @@ impl http_body::Body for Metered {
                 let rest = this.gathered.split().freeze();
                 return Poll::Ready(rest.has_remaining().then(|| Ok(Frame::data(rest))));
             }
-            match Pin::new(&mut this.body).poll_frame(cx) {
+            let wait = Arc::new(Wait {
+                reader: cx.waker().clone(),
+                woken: Mutex::new(None),
+            });
+            let waker = Waker::from(Arc::clone(&wait));
+            let polled = Pin::new(&mut this.body).poll_frame(&mut Context::from_waker(&waker));
+            if polled.is_ready() {
+                this.on_came();
+            }
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) if bytes.is_empty() => {}
                     Ok(bytes) => this.on_data(bytes),
@@ -255,10 +302,11 @@ impl http_body::Body for Metered {
                 Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(Err(status))),
                 Poll::Ready(None) => this.ended = true,
                 Poll::Pending => {
+                    this.wait = Some(wait);
                     if this.gathered.is_empty() {
                         return Poll::Pending;
                     }
-                    ready!(this.too_slow.as_mut().poll(cx));
+                    ready!(this.poll_patience(cx));
                     let slow = Status::deadline_exceeded("a message came too slowly; send it in one go");
                     return Poll::Ready(Some(Err(slow)));
                 }

@@ -32,7 +32,9 @@ fn metered(budget: &ByteBudget) -> (mpsc::UnboundedSender<Bytes>, Metered) {
         gathered: BytesMut::new(),
         complete: 0,
         ended: false,
-        began: Instant::now(),
+        waited: Duration::ZERO,
+        waits_since: None,
+        wait: None,
         too_slow: Box::pin(tokio::time::sleep(MESSAGE_DEADLINE)),
     };
     (feed, metered)
@@ -108,4 +110,54 @@ async fn without_budget_a_call_ends_after_a_while() {
     let refused = next(&mut metered).await.unwrap().unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert_eq!(budget.available(), 10);
+}
+
+/// As clients that write without a pause send them: each frame ends one message and begins the next.
+#[tokio::test(start_paused = true)]
+async fn frames_that_end_one_message_and_begin_the_next_are_no_trickle() {
+    let budget = ByteBudget::new(1 << 20);
+    let (feed, mut metered) = metered(&budget);
+    let mut bytes = Bytes::from(message(9).repeat(100));
+    feed.send(bytes.split_to(7)).unwrap();
+    assert!(next(&mut metered).now_or_never().is_none(), "half a message");
+    while bytes.len() > 14 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        feed.send(bytes.split_to(14)).unwrap();
+        assert_eq!(next(&mut metered).await.unwrap().unwrap().len(), 14);
+        assert!(next(&mut metered).now_or_never().is_none(), "half a message");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_not_slow_while_there_is_no_budget_for_what_it_has_sent() {
+    let budget = ByteBudget::new(80);
+    let (feed, mut metered) = metered(&budget);
+    let mut bytes = Bytes::from(message(30));
+    feed.send(bytes.split_to(10)).unwrap();
+    assert!(next(&mut metered).now_or_never().is_none(), "half a message");
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let held = budget.take(Purpose::Produce, 60, 60).await.unwrap();
+    feed.send(bytes.split_to(15)).unwrap();
+    assert!(next(&mut metered).now_or_never().is_none(), "no budget");
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    drop(held);
+    assert!(next(&mut metered).now_or_never().is_none(), "half a message");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    feed.send(bytes).unwrap();
+    assert_eq!(next(&mut metered).await.unwrap().unwrap().len(), 35);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_not_slow_while_nobody_reads_what_it_sends() {
+    let budget = ByteBudget::new(1 << 20);
+    let (feed, mut metered) = metered(&budget);
+    let mut bytes = Bytes::from(message(30));
+    feed.send(bytes.split_to(10)).unwrap();
+    assert!(next(&mut metered).now_or_never().is_none(), "half a message");
+    feed.send(bytes.split_to(10)).unwrap();
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert!(next(&mut metered).now_or_never().is_none(), "half a message");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    feed.send(bytes).unwrap();
+    assert_eq!(next(&mut metered).await.unwrap().unwrap().len(), 35);
 }
