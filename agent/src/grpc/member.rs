@@ -5,7 +5,7 @@
 //!
 //! Invariants: GRP-1. Whoever reads is told that partitions are no longer its before the member joins again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use esker_kafka::messages::leave_group_request::{LeaveGroupRequest, MemberIdenti
 use esker_kafka::messages::sync_group_request::{SyncGroupRequest, SyncGroupRequestAssignment};
 use esker_kafka::{ErrorCode, Str, TopicRef};
 use esker_proto::v1::{Member, TopicPartitions};
+use esker_segment::id::TopicId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -108,9 +109,18 @@ struct Joining {
 /// A generation of the group that this member belongs to.
 struct Generation {
     number: i32,
-    /// How many partitions the topics had, if this member has assigned them.
-    assigned: Option<BTreeMap<Str, i32>>,
+    /// What to look after, if this member leads.
+    led: Option<Led>,
 }
+
+/// What somebody of the group wants, and what of it there was when this member assigned it or another leader had done so before it.
+struct Led {
+    wanted: BTreeSet<Str>,
+    found: Topics,
+}
+
+/// Topics that exist: which ones (a name may be given to another one later), and how many partitions they have.
+type Topics = BTreeMap<Str, (TopicId, i32)>;
 
 /// What to do after a refusal.
 enum Next {
@@ -146,21 +156,15 @@ impl Joining {
     /// Joins and gets an assignment.
     async fn enter(&mut self) -> Result<Generation, Next> {
         let joined = self.ask_to_join().await?;
-        let mut assigned = None;
+        let mut led = None;
         let mut assignments = Vec::new();
-        if joined.leader == joined.member_id && !joined.skip_assignment {
+        if joined.leader == joined.member_id {
             let subscribers: Vec<Subscriber> = joined.members.iter().map(Subscriber::of).collect();
-            let topics = self.sizes(wanted(&subscribers)).await;
-            let assignor = joined.protocol_name.clone().unwrap_or_default();
-            let all = assign(&assignor, subscribers, &topics);
-            for other in &joined.members {
-                let encoded = encode(all.get(&other.member_id));
-                assignments.push(SyncGroupRequestAssignment {
-                    member_id: other.member_id.clone(),
-                    assignment: encoded.map_err(|error| Next::End(internal("assignment", &error)))?,
-                });
+            let leads = self.lead(wanted(&subscribers)).await;
+            if !joined.skip_assignment {
+                assignments = assigned(&joined, subscribers, &leads.found)?;
             }
-            assigned = Some(topics);
+            led = Some(leads);
         }
         let request = SyncGroupRequest {
             group_id: Str::from(&self.wish.group),
@@ -188,7 +192,7 @@ impl Joining {
         });
         Ok(Generation {
             number: joined.generation_id,
-            assigned,
+            led,
         })
     }
 
@@ -227,11 +231,10 @@ impl Joining {
         let mut heard = Instant::now();
         loop {
             tokio::time::sleep(interval).await;
-            if let Some(assigned) = &generation.assigned {
-                let topics = self.sizes(assigned.keys().cloned()).await;
-                if topics != *assigned {
-                    return Next::Join;
-                }
+            if let Some(led) = &generation.led
+                && self.known(&led.wanted) != led.found
+            {
+                return Next::Join;
             }
             let request = HeartbeatRequest {
                 group_id: Str::from(&self.wish.group),
@@ -289,15 +292,25 @@ impl Joining {
         }
     }
 
-    /// How many partitions each of the topics has, of those that exist.
-    async fn sizes(&self, topics: impl IntoIterator<Item = Str>) -> BTreeMap<Str, i32> {
-        let mut sizes = BTreeMap::new();
-        for topic in topics {
-            if let Ok(found) = self.caller.agent.topic(&TopicRef::Name(topic.clone())).await {
-                sizes.insert(topic, i32::try_from(found.partitions).unwrap_or(i32::MAX));
-            }
+    /// Looks at the topics that this member is to assign.
+    async fn lead(&self, wanted: BTreeSet<Str>) -> Led {
+        let mut found = self.known(&wanted);
+        if found.len() < wanted.len() {
+            // Some may have been created just now, at another agent.
+            drop(self.caller.agent.barrier().await);
+            found = self.known(&wanted);
         }
-        sizes
+        Led { wanted, found }
+    }
+
+    /// What this agent knows of these topics.
+    fn known(&self, wanted: &BTreeSet<Str>) -> Topics {
+        let known = wanted.iter().filter_map(|name| {
+            let found = self.caller.agent.known_topic(&TopicRef::Name(name.clone()))?;
+            let partitions = i32::try_from(found.partitions).unwrap_or(i32::MAX);
+            Some((name.clone(), (found.id, partitions)))
+        });
+        known.collect()
     }
 
     fn session_timeout(&self) -> Duration {
@@ -307,6 +320,25 @@ impl Joining {
     fn rebalance_timeout(&self) -> Duration {
         millis(self.wish.rebalance_timeout_ms)
     }
+}
+
+/// What the leader tells each member.
+fn assigned(
+    joined: &JoinGroupResponse,
+    subscribers: Vec<Subscriber>,
+    found: &Topics,
+) -> Result<Vec<SyncGroupRequestAssignment>, Next> {
+    let sizes = found.iter().map(|(name, (_, partitions))| (name.clone(), *partitions));
+    let assignor = joined.protocol_name.clone().unwrap_or_default();
+    let all = assign(&assignor, subscribers, &sizes.collect());
+    let told = joined.members.iter().map(|other| {
+        let encoded = encode(all.get(&other.member_id));
+        Ok(SyncGroupRequestAssignment {
+            member_id: other.member_id.clone(),
+            assignment: encoded.map_err(|error| Next::End(internal("assignment", &error)))?,
+        })
+    });
+    told.collect()
 }
 
 fn millis(value: i32) -> Duration {

@@ -210,10 +210,8 @@ impl Subscription {
                     let from = edge_offset(&self.caller, &place, edge, self.read_committed).await?;
                     self.positions.insert(place, from);
                 }
-                // Of a group, topics may be deleted at any time; it will assign without them.
-                ErrorCode::UnknownTopicOrPartition if matches!(self.source, Source::Group(_)) => {
-                    self.positions.remove(&place);
-                }
+                // Of a group, topics may be deleted at any time, and created again; it will assign without them, or anew.
+                ErrorCode::UnknownTopicOrPartition if matches!(self.source, Source::Group(_)) => pause = true,
                 code if code.is_retriable() && code != ErrorCode::UnknownTopicOrPartition => pause = true,
                 code => return Err(refusal(code, &what(), None)),
             }

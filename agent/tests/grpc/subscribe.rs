@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use esker_kafka::messages::consumer_protocol_assignment::ConsumerProtocolAssignment;
 use esker_kafka::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
+use esker_kafka::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use esker_kafka::messages::heartbeat_request::HeartbeatRequest;
 use esker_kafka::messages::join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol};
 use esker_kafka::messages::sync_group_request::SyncGroupRequest;
@@ -359,4 +360,43 @@ async fn partitions_that_are_added_are_read_too() {
     kafka.store(&topic, 2, &batch(&["new"])).await;
     assert_eq!(partitions(&assigned(&mut stream).await.partitions), [0, 1, 2]);
     assert_eq!(records(&mut stream, 1).await, [(2, "new".to_owned())]);
+}
+
+#[tokio::test]
+async fn topics_that_are_created_later_or_again_are_read_too() {
+    let broker = Broker::start().await;
+    let mut kafka = broker.connect().await;
+    kafka.create("t", 1, &[]).await;
+    let mut request = group(Start::Earliest);
+    let Some(What::Group(group)) = &mut request.what else {
+        panic!("it is one");
+    };
+    group.topics.push("later".to_owned());
+    let mut stream = subscribe(&broker, request).await;
+    let given = assigned(&mut stream).await.partitions;
+    assert_eq!(given.len(), 1, "{given:?}");
+    let later = kafka.create("later", 2, &[]).await;
+    kafka.store(&later, 1, &batch(&["new"])).await;
+    let given = assigned(&mut stream).await.partitions;
+    assert_eq!(given.len(), 2, "{given:?}");
+    assert_eq!(records(&mut stream, 1).await, [(1, "new".to_owned())]);
+
+    let delete = DeleteTopicsRequest {
+        topics: vec![DeleteTopicState {
+            name: Some(Str::from_static("t")),
+            ..DeleteTopicState::default()
+        }],
+        timeout_ms: 10_000,
+        ..DeleteTopicsRequest::default()
+    };
+    let deleted = kafka.call(6, &delete).await.responses;
+    assert_eq!(code(deleted[0].error_code), ErrorCode::None);
+    let again = kafka.create("t", 1, &[]).await;
+    kafka.store(&again, 0, &batch(&["again"])).await;
+    loop {
+        match next(&mut stream).await.unwrap() {
+            Event::Records(records) if records.topic == "t" => break assert_eq!(records.records.len(), 1),
+            _ => {}
+        }
+    }
 }
