@@ -189,7 +189,7 @@ fn describe(agent: &Agent, asked: CreatableTopic) -> Result<NewTopic, Refused> {
         let value = config.value.ok_or_else(|| {
             (
                 ErrorCode::InvalidConfig,
-                format!("Null value not supported for topic configs: {}", config.name),
+                format!("Null value not supported for topic configs: {:.250}", config.name),
             )
         })?;
         new.configs
@@ -244,7 +244,8 @@ fn from_assignments(asked: &CreatableTopic) -> Result<(u32, i16), Refused> {
     Ok((partitions, i16::try_from(replicas).unwrap_or(i16::MAX)))
 }
 
-/// Whether a name is legal, as in Kafka.
+/// Whether a name is legal, as in Kafka. Texts repeat no more of a name than a legal one has: an answer holds strings of at most
+/// 32,767 bytes, and none at all could be sent.
 ///
 /// # Errors
 /// `INVALID_TOPIC_EXCEPTION` with the reason.
@@ -254,11 +255,11 @@ pub fn check_name(name: &str) -> Result<(), Refused> {
         return refuse("the empty string is not allowed".to_owned());
     }
     if name == "." || name == ".." {
-        return refuse(format!("'{name}' is not allowed"));
+        return refuse(format!("'{name:.250}' is not allowed"));
     }
     if name.len() > TOPIC_NAME_BYTES_MAX {
         return refuse(format!(
-            "the length of '{name}' is longer than the max allowed length {TOPIC_NAME_BYTES_MAX}"
+            "the length of '{name:.250}' is longer than the max allowed length {TOPIC_NAME_BYTES_MAX}"
         ));
     }
     if !name
@@ -266,7 +267,7 @@ pub fn check_name(name: &str) -> Result<(), Refused> {
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     {
         return refuse(format!(
-            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+            "'{name:.250}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
         ));
     }
     Ok(())
@@ -283,7 +284,7 @@ pub async fn create(agent: &Arc<Agent>, new: NewTopic, validate_only: bool) -> R
     }
     let exists = (
         ErrorCode::TopicAlreadyExists,
-        format!("Topic '{}' already exists.", new.name),
+        format!("Topic '{:.250}' already exists.", new.name),
     );
     let id = TopicId((agent.random)());
     let entry = TopicCreate {
@@ -342,7 +343,7 @@ fn refused(agent: &Agent, name: &str, verdict: TopicCreateVerdict, exists: Refus
             let existing = fold.topics().find(|topic| topic.id == with);
             collides(name, existing.map_or("", |topic| topic.name))
         }
-        TopicCreateVerdict::NameInvalid => (ErrorCode::InvalidTopic, format!("'{name}' is not a legal name")),
+        TopicCreateVerdict::NameInvalid => (ErrorCode::InvalidTopic, format!("'{name:.250}' is not a legal name")),
         TopicCreateVerdict::PartitionsOutOfRange { max } => (
             ErrorCode::InvalidPartitions,
             format!("a topic has 1 to {max} partitions"),
@@ -356,7 +357,7 @@ fn refused(agent: &Agent, name: &str, verdict: TopicCreateVerdict, exists: Refus
 
 /// `.` and `_` count as the same.
 fn collides(name: &str, existing: &str) -> Refused {
-    let message = format!("Topic '{name}' collides with existing topic: {existing}");
+    let message = format!("Topic '{name:.250}' collides with existing topic: {existing}");
     (ErrorCode::InvalidTopic, message)
 }
 

@@ -145,7 +145,7 @@ pub struct TopicSettings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicConfigError {
     /// Kafka 4.3 has no such topic config.
-    #[error("Unknown topic config name: {name}")]
+    #[error("Unknown topic config name: {name:.250}")]
     Unknown {
         /// What was asked for.
         name: String,

@@ -100,6 +100,28 @@ async fn topic_configs_are_set_deleted_and_lists_extended() {
     assert_eq!(value(&mut client, TOPIC, "t", "cleanup.policy").await.0, "compact");
 }
 
+/// As with topics to create: a text that repeats such a name and says more is longer than a string may be.
+#[tokio::test]
+async fn names_as_long_as_a_string_may_be_get_their_answer() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    client.create("t", 1, &[]).await;
+    let long = "n".repeat(32_740);
+    let wrong: [(i8, &str, Edit<'_>); 6] = [
+        (TOPIC, &long, (SET, "retention.ms", Some("1"))),
+        (TOPIC, "t", (SET, &long, Some("1"))),
+        (TOPIC, "t", (SET, &long, None)),
+        (TOPIC, "t", (APPEND, &long, Some("1"))),
+        (CLIENT_METRICS, "m", (SET, "match", Some(&long))),
+        (CLIENT_METRICS, "m", (SET, "interval.ms", Some(&long))),
+    ];
+    for (of, name, edit) in wrong {
+        assert_ne!(alter(&mut client, of, name, &[edit]).await, ErrorCode::None);
+    }
+    let valid = [(SET, "retention.ms", Some("1"))];
+    assert_eq!(alter(&mut client, TOPIC, "t", &valid).await, ErrorCode::None);
+}
+
 #[tokio::test]
 async fn alterations_that_cannot_be_change_nothing() {
     let broker = Broker::start().await;

@@ -322,3 +322,28 @@ async fn broker_stands_once_in_an_assignment_and_has_a_number() {
     }
     assert!(existing(&mut client).await.is_empty());
 }
+
+/// An answer holds strings of at most 32,767 bytes: a text that repeats such a name and says more cannot be sent, and then nobody
+/// learns what became of the others.
+#[tokio::test]
+async fn a_name_as_long_as_a_string_may_be_does_not_cost_the_others_their_answer() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let long = "n".repeat(32_700);
+    for version in 2..=7 {
+        let name = format!("t{version}");
+        let topics = vec![
+            new_topic(&name, 1, &[]),
+            new_topic(&long, 1, &[]),
+            new_topic("config", 1, &[(&long, "1")]),
+        ];
+        let created = create(&mut client, version, topics).await;
+        let of = |name: &str| created.iter().find(|topic| topic.name == name).unwrap();
+        assert_eq!(of(&name).error_code, 0);
+        for (name, wanted) in [(&*long, ErrorCode::InvalidTopic), ("config", ErrorCode::InvalidConfig)] {
+            assert_eq!(code(of(name).error_code), wanted);
+            let text = of(name).error_message.as_deref().unwrap();
+            assert!(text.contains("nnn") && text.len() < 500, "{} bytes", text.len());
+        }
+    }
+}

@@ -99,7 +99,7 @@ pub async fn answer_replacing(agent: &Arc<Agent>, request: AlterConfigsRequest) 
         let mut problem = None;
         for config in &resource.configs {
             match config.value.as_deref() {
-                None => problem = Some(format!("Null value not supported for : {}", config.name)),
+                None => problem = Some(format!("Null value not supported for : {:.250}", config.name)),
                 Some(value) => {
                     if configs
                         .insert(config.name.as_str().to_owned(), value.to_owned())
@@ -273,7 +273,7 @@ async fn alter_topic(
         let missing = || {
             (
                 ErrorCode::UnknownTopicOrPartition,
-                format!("The topic '{name}' does not exist."),
+                format!("The topic '{name:.250}' does not exist."),
             )
         };
         let record = known.and(record).ok_or_else(missing)?;

@@ -239,17 +239,17 @@ fn check_ops(entity: &Entity, ops: &[alter_client_quotas_request::OpData]) -> Re
             return invalid("Invalid configuration key: there is no such quota for this entity".to_owned());
         }
         if !seen.insert(key) {
-            return invalid(format!("Duplicate quota key {key}"));
+            return invalid(format!("Duplicate quota key {key:.250}"));
         }
         if op.remove {
             continue;
         }
         if !op.value.is_finite() || op.value <= 0.0 {
-            return invalid(format!("Quota {key} must be greater than 0"));
+            return invalid(format!("Quota {key:.250} must be greater than 0"));
         }
         let whole = key.ends_with("_byte_rate") || key == "connection_creation_rate";
         if whole && op.value.fract() != 0.0 {
-            return invalid(format!("{key} cannot be a fractional value."));
+            return invalid(format!("{key:.250} cannot be a fractional value."));
         }
     }
     Ok(())

@@ -98,7 +98,7 @@ pub fn edited(target: Target, own: &SetConfigs, edits: &[Edit<'_>]) -> Result<Se
                 configs.remove(edit.name);
                 continue;
             }
-            (_, None) => return Err(invalid(format!("Null value not supported for : {}", edit.name))),
+            (_, None) => return Err(invalid(format!("Null value not supported for : {:.250}", edit.name))),
             (_, Some(value)) => value,
         };
         let value = match edit.kind {
@@ -119,7 +119,7 @@ fn with_words(target: Target, configs: &SetConfigs, edit: &Edit<'_>, words: &str
         } else {
             "SUBTRACT"
         };
-        let message = format!("Can't {verb} to key {} because its type is not LIST.", edit.name);
+        let message = format!("Can't {verb} to key {:.250} because its type is not LIST.", edit.name);
         return Err((ErrorCode::InvalidConfig, message));
     };
     let held = configs
@@ -231,7 +231,7 @@ fn check_group_value(config: &KafkaConfig, value: &str) -> Result<(), Refused> {
             return Ok(());
         }
         let why = format!(
-            "Invalid value `{value}` for configuration {name}. The value must be either 'earliest', 'latest' or of the \
+            "Invalid value `{value:.250}` for configuration {name}. The value must be either 'earliest', 'latest' or of the \
              format 'by_duration:<PnDTnHnMn.nS>'."
         );
         return invalid(config.unfit(value, why).to_string());
@@ -275,13 +275,13 @@ fn check_metrics_value(name: &str, value: &str) -> Result<(), Refused> {
     match name {
         "interval.ms" if !value.parse().is_ok_and(|ms: i32| (100..=3_600_000).contains(&ms)) => Err((
             ErrorCode::InvalidRequest,
-            format!("Invalid value {value} for interval.ms, interval must be between 100 and 3600000 (1 hour)"),
+            format!("Invalid value {value:.250} for interval.ms, interval must be between 100 and 3600000 (1 hour)"),
         )),
         "match" if !value.is_empty() => match value.split(',').map(str::trim).find(|word| !known(word)) {
             None => Ok(()),
             Some(word) => Err((
                 ErrorCode::InvalidConfig,
-                format!("Illegal client matching pattern: {word}"),
+                format!("Illegal client matching pattern: {word:.250}"),
             )),
         },
         _ => Ok(()),

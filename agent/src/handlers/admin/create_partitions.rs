@@ -62,7 +62,7 @@ async fn grow(
 ) -> Result<(), Refused> {
     let absent = |absent: Absent| {
         let code = absent.code(ErrorCode::UnknownTopicOrPartition, ErrorCode::RequestTimedOut);
-        (code, format!("there is no topic {}", asked.name))
+        (code, format!("there is no topic {:.250}", asked.name))
     };
     let topic = lookup.topic(&asked.name).await.map_err(absent)?;
     let wanted = u32::try_from(asked.count).unwrap_or(0);
@@ -139,7 +139,7 @@ fn judged(asked: &CreatePartitionsTopic, verdict: GrowVerdict) -> Result<(), Ref
         GrowVerdict::Grown => Ok(()),
         GrowVerdict::NoSuchTopic => Err((
             ErrorCode::UnknownTopicOrPartition,
-            format!("there is no topic {}", asked.name),
+            format!("there is no topic {:.250}", asked.name),
         )),
         GrowVerdict::NotMore { current } => invalid(format!("Topic already has {current} partition(s).")),
         GrowVerdict::PartitionsOutOfRange { max } => invalid(format!("a topic has 1 to {max} partitions")),

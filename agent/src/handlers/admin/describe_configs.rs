@@ -297,7 +297,10 @@ impl Asker<'_> {
             return Err((ErrorCode::RequestTimedOut, message.to_owned()));
         }
         if self.agent.known_topic(&TopicRef::Name(name.clone())).is_none() {
-            return Err((ErrorCode::UnknownTopicOrPartition, format!("there is no topic {name}")));
+            return Err((
+                ErrorCode::UnknownTopicOrPartition,
+                format!("there is no topic {name:.250}"),
+            ));
         }
         let record = self.agent.replica.topic_record(name);
         Ok(record

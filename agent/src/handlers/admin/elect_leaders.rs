@@ -34,8 +34,8 @@ pub async fn answer(agent: &Arc<Agent>, request: ElectLeadersRequest) -> ElectLe
             let name = &asked.topic;
             let message = match code {
                 ErrorCode::ElectionNotNeeded => "Leader election not needed for topic partition.".to_owned(),
-                _ if topic.is_ok() => format!("No such partition as {name}-{index}"),
-                _ => format!("No such topic as {name}"),
+                _ if topic.is_ok() => format!("No such partition as {name:.250}-{index}"),
+                _ => format!("No such topic as {name:.250}"),
             };
             PartitionResult {
                 partition_id: index,
