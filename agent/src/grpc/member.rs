@@ -126,8 +126,10 @@ type Topics = BTreeMap<Str, (TopicId, i32)>;
 enum Next {
     /// Ask again in a moment.
     Again,
-    /// Join again, perhaps as somebody new.
+    /// Join again.
     Join,
+    /// Join again as somebody new: the group does not know this member any more.
+    JoinAnew,
     /// Give up.
     End(Status),
 }
@@ -144,11 +146,17 @@ impl Joining {
                     continue;
                 }
                 Err(Next::Join) => continue,
+                Err(Next::JoinAnew) => {
+                    self.member = Str::new();
+                    continue;
+                }
             };
             let next = self.beat(&generation).await;
             self.told.send_replace(Standing::Joining);
-            if let Next::End(status) = next {
-                return status;
+            match next {
+                Next::End(status) => return status,
+                Next::JoinAnew => self.member = Str::new(),
+                Next::Again | Next::Join => {}
             }
         }
     }
@@ -276,20 +284,8 @@ impl Joining {
     }
 
     /// What an answer of the coordinator means for this member.
-    fn check(&mut self, code: i16) -> Result<(), Next> {
-        match error_code(code) {
-            ErrorCode::None => Ok(()),
-            ErrorCode::RebalanceInProgress => Err(Next::Join),
-            ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId => {
-                self.member = Str::new();
-                Err(Next::Join)
-            }
-            code if code.is_retriable() => Err(Next::Again),
-            code => {
-                let what = format!("group {:?}", self.wish.group);
-                Err(Next::End(refusal(code, &what, None)))
-            }
-        }
+    fn check(&self, code: i16) -> Result<(), Next> {
+        verdict(error_code(code), &self.wish.group)
     }
 
     /// Looks at the topics that this member is to assign.
@@ -341,6 +337,18 @@ fn assigned(
     told.collect()
 }
 
+/// What an answer of a group's coordinator means for a member.
+fn verdict(code: ErrorCode, group: &str) -> Result<(), Next> {
+    match code {
+        ErrorCode::None => Ok(()),
+        // The group has gone on, and the member with it: under another id it would have to wait for its own session to end.
+        ErrorCode::RebalanceInProgress | ErrorCode::IllegalGeneration => Err(Next::Join),
+        ErrorCode::UnknownMemberId => Err(Next::JoinAnew),
+        code if code.is_retriable() => Err(Next::Again),
+        code => Err(Next::End(refusal(code, &format!("group {group:?}"), None))),
+    }
+}
+
 fn millis(value: i32) -> Duration {
     Duration::from_millis(u64::try_from(value).unwrap_or(0))
 }
@@ -350,5 +358,21 @@ fn lost(status: &Status) -> Next {
     match status.code() {
         Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => Next::Again,
         _ => Next::End(status.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_itself_until_the_group_has_forgotten_it() {
+        let verdict = |code| verdict(code, "g");
+        for code in [ErrorCode::RebalanceInProgress, ErrorCode::IllegalGeneration] {
+            assert!(matches!(verdict(code), Err(Next::Join)), "{code}");
+        }
+        assert!(matches!(verdict(ErrorCode::UnknownMemberId), Err(Next::JoinAnew)));
+        assert!(matches!(verdict(ErrorCode::FencedInstanceId), Err(Next::End(_))));
+        assert!(matches!(verdict(ErrorCode::NotCoordinator), Err(Next::Again)));
     }
 }
