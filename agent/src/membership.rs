@@ -16,10 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use esker_metadata::keys::session::SessionInfo;
+use esker_metadata::signal::{self, signal};
 use esker_metadata::store::Revision;
 use esker_model::placement::{Placed, Placement, SHARDS};
 use esker_segment::id::SessionId;
-use tokio::sync::watch;
 
 use crate::agent::Endpoint;
 use identity::Identity;
@@ -69,7 +69,30 @@ pub struct Membership {
     identity: Arc<Identity>,
     table: Mutex<Table>,
     view: RwLock<Arc<MemberView>>,
-    changed: watch::Sender<u64>,
+    changed: signal::Sender<u64>,
+}
+
+/// Waits for changes of the table. Who waits first is told first (decision 0104): several tasks of an agent wait for them.
+pub struct Changes {
+    count: signal::Receiver<u64>,
+    seen: u64,
+}
+
+impl Changes {
+    /// Until something changed since the last call, or since [`Changes::see`]. Cancel-safe.
+    ///
+    /// # Errors
+    /// The table is gone.
+    pub async fn changed(&mut self) -> Result<(), signal::Closed> {
+        let seen = self.seen;
+        self.seen = self.count.wait_for(|count| count != seen).await?;
+        Ok(())
+    }
+
+    /// What changed until now is known.
+    pub fn see(&mut self) {
+        self.seen = self.count.get();
+    }
 }
 
 #[derive(Default)]
@@ -99,7 +122,7 @@ impl Membership {
             identity,
             table: Mutex::default(),
             view: RwLock::default(),
-            changed: watch::Sender::new(0),
+            changed: signal(0).0,
         };
         this.rebuild();
         Arc::new(this)
@@ -119,8 +142,10 @@ impl Membership {
 
     /// Tells of every change.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub fn changes(&self) -> Changes {
+        let count = self.changed.subscribe();
+        let seen = count.get();
+        Changes { count, seen }
     }
 
     /// A session began, changed or ended.
@@ -232,7 +257,7 @@ impl Membership {
     }
 
     fn tell(&self) {
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.modify(|count| count + 1);
     }
 }
 

@@ -74,7 +74,7 @@ async fn answer(mut stream: TcpStream, members: &Membership) -> io::Result<()> {
     loop {
         stream.read_exact(&mut byte).await?;
         loop {
-            changes.borrow_and_update();
+            changes.see();
             if members.view().works {
                 break;
             }

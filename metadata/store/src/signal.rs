@@ -71,6 +71,12 @@ impl<T: Copy> Sender<T> {
         self.shared.moved.notify_waiters();
     }
 
+    /// Moves the value to what follows from it, and wakes whoever waits.
+    pub fn modify(&self, next: impl FnOnce(T) -> T) {
+        self.shared.with(|state| state.value = next(state.value));
+        self.shared.moved.notify_waiters();
+    }
+
     /// Another receiver.
     #[must_use]
     pub fn subscribe(&self) -> Receiver<T> {
