@@ -152,22 +152,44 @@ pub(super) async fn delete(caller: &Caller, request: DeleteGroupsRequest) -> Gro
     GroupResults { results }
 }
 
+/// What a group has committed, and nothing else.
 pub(super) async fn offsets(caller: &Caller, request: GroupOffsetsRequest) -> Result<Vec<CommittedOffset>, Status> {
+    committed(caller, request, false).await
+}
+
+/// The same for who goes on from there: offsets that a transaction is about to commit are waited for (Unavailable until then).
+pub(super) async fn stable_offsets(
+    caller: &Caller,
+    request: GroupOffsetsRequest,
+) -> Result<Vec<CommittedOffset>, Status> {
+    committed(caller, request, true).await
+}
+
+fn offset_fetch(request: GroupOffsetsRequest, require_stable: bool) -> OffsetFetchRequest {
     let topics = request.partitions.into_iter().map(|topic| OffsetFetchRequestTopics {
         name: Str::from(topic.topic),
         partition_indexes: topic.partitions,
         ..OffsetFetchRequestTopics::default()
     });
     let topics: Vec<_> = topics.collect();
-    let group_id = request.group_id;
-    let request = OffsetFetchRequest {
+    OffsetFetchRequest {
         groups: vec![OffsetFetchRequestGroup {
-            group_id: Str::from(&group_id),
+            group_id: Str::from(&request.group_id),
             topics: (!topics.is_empty()).then_some(topics),
             ..OffsetFetchRequestGroup::default()
         }],
+        require_stable,
         ..OffsetFetchRequest::default()
-    };
+    }
+}
+
+async fn committed(
+    caller: &Caller,
+    request: GroupOffsetsRequest,
+    require_stable: bool,
+) -> Result<Vec<CommittedOffset>, Status> {
+    let group_id = request.group_id.clone();
+    let request = offset_fetch(request, require_stable);
     let answer = ask(caller, &group_id, OFFSET_FETCH, &request, PATIENCE).await?;
     let group = answer.groups.into_iter().next();
     let group = group.ok_or_else(|| internal("OffsetFetch", &"no answer"))?;
@@ -232,4 +254,23 @@ pub(super) async fn commit(
     Ok(OffsetResults {
         results: results.collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_kafka::ErrorCode;
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn offsets_of_transactions_are_waited_for_by_who_goes_on_from_there() {
+        for require_stable in [true, false] {
+            let request = offset_fetch(GroupOffsetsRequest::default(), require_stable);
+            assert_eq!(request.require_stable, require_stable);
+        }
+        // Subscriptions ask again for this code only.
+        let undecided = check(ErrorCode::UnstableOffsetCommit.code(), "partition", None);
+        assert_eq!(undecided.unwrap_err().code(), Code::Unavailable);
+    }
 }

@@ -324,9 +324,17 @@ async fn starts(
         partitions: partitions.to_vec(),
     };
     let committed = loop {
-        match group_admin::offsets(caller, request.clone()).await {
+        match group_admin::stable_offsets(caller, request.clone()).await {
             Ok(committed) => break committed,
-            // The coordinator is just moving; if the member is lost meanwhile, it is told next.
+            Err(_) if caller.agent.stop.is_cancelled() || caller.agent.leaving.is_cancelled() => return Err(going()),
+            // The partitions may be somebody else's by now, and that is told next.
+            Err(status)
+                if status.code() == Code::Unavailable
+                    && grouped.membership.standing.has_changed().is_ok_and(|it| it) =>
+            {
+                return Ok(positions);
+            }
+            // The coordinator is just moving, or a transaction is about to commit offsets.
             Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(PAUSE).await,
             Err(status) => return Err(status),
         }
