@@ -18,7 +18,7 @@ use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::calls::Caller;
-use super::errors::{check, internal, invalid};
+use super::errors::{check, check_name, internal, invalid};
 use super::records::{Most, Shown, shown};
 use super::served::Served;
 use super::{group_admin, subscribe};
@@ -66,6 +66,7 @@ impl Consumer for Served {
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchResponse>, Status> {
         let caller = self.caller(&request);
         let request = request.into_inner();
+        check_name(&request.topic)?;
         let place = Place {
             topic: Str::from(request.topic),
             partition: request.partition,

@@ -9,6 +9,11 @@ use esker_kafka::ErrorCode;
 use esker_proto::v1::{ErrorDetail, Failure, StoredRecords};
 use tonic::{Code, Status};
 
+/// No topic has a longer name.
+const NAME_BYTES_MAX: usize = 249;
+/// Words of a refusal that are not the agent's own: they travel in trailers, which clients limit to 8 KiB or so.
+const WORDS_BYTES_MAX: usize = 1_024;
+
 /// A Kafka error as a status; `what` was refused, `message` is the handler's own.
 pub(super) fn refusal(code: ErrorCode, what: &str, message: Option<&str>) -> Status {
     refusal_with(code, what, message, None)
@@ -48,7 +53,8 @@ fn refusal_advised(
         what_to_do: advice.to_owned(),
         stored,
     };
-    let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+    let what = cut(what);
+    let message = message.map(|message| format!(": {}", cut(message))).unwrap_or_default();
     esker_proto::status(class(code), format!("{what}: {code}{message}; {advice}"), &detail)
 }
 
@@ -92,6 +98,26 @@ pub(super) fn internal(what: &str, cause: &impl Display) -> Status {
 /// What the request lacks.
 pub(super) fn invalid(what: impl Into<String>) -> Status {
     Status::invalid_argument(what)
+}
+
+/// Refuses names that are longer than any topic's.
+pub(super) fn check_name(name: &str) -> Result<(), Status> {
+    if name.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    Err(refusal(
+        ErrorCode::InvalidTopic,
+        &format!("topic {:?}…", start_of(name, NAME_BYTES_MAX)),
+        None,
+    ))
+}
+
+fn cut(words: &str) -> &str {
+    start_of(words, WORDS_BYTES_MAX)
+}
+
+fn start_of(words: &str, bytes: usize) -> &str {
+    &words[..words.floor_char_boundary(bytes)]
 }
 
 fn class(code: ErrorCode) -> Code {
@@ -176,6 +202,20 @@ fn what_to_do(code: ErrorCode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_any_length_fit_into_an_error() {
+        assert!(check_name(&"x".repeat(249)).is_ok());
+        let long = "é".repeat(100_000);
+        let refused = [
+            check_name(&long).unwrap_err(),
+            refusal(ErrorCode::InvalidRecord, &long, Some(&long)),
+        ];
+        for refused in refused {
+            assert_eq!(refused.code(), Code::InvalidArgument);
+            assert!(refused.message().len() < 3_000, "{}", refused.message().len());
+        }
+    }
 
     #[test]
     fn every_kafka_code_has_a_class_and_advice() {

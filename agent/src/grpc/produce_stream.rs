@@ -29,7 +29,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::calls::Caller;
 use super::contents::Contents;
-use super::errors::{batch_refusal, error_code, invalid, is_retriable, refusal};
+use super::errors::{batch_refusal, check_name, error_code, invalid, is_retriable, refusal};
 use super::producer::{PRODUCE, Split, outcomes, partitions_of, produce_request};
 use super::records::{self, Stamp};
 use crate::kafka::budget::BudgetShare;
@@ -482,6 +482,7 @@ fn check_open(open: &Open, session: &Session) -> Result<i16, Status> {
     if open.topic.is_empty() {
         return Err(invalid("there is no topic; name one"));
     }
+    check_name(&open.topic)?;
     let epoch = i16::try_from(session.producer_epoch).ok().filter(|epoch| *epoch >= 0);
     let partitions = 1..=PARTITIONS_MAX;
     let sound = session.producer_id >= 0 && partitions.contains(&session.partitions);

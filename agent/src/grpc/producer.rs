@@ -20,7 +20,7 @@ use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::Caller;
-use super::errors::{check, error_code, internal, invalid, refusal, refusal_with};
+use super::errors::{check, check_name, error_code, internal, invalid, refusal, refusal_with};
 use super::partitioner::partition_of;
 use super::served::Served;
 use super::{produce_stream, records};
@@ -167,6 +167,7 @@ pub(super) async fn partitions_of(caller: &Caller, topic: &str) -> Result<i32, S
     if topic.is_empty() {
         return Err(invalid("there is no topic; name one"));
     }
+    check_name(topic)?;
     let name = Str::from(topic);
     if let Some(known) = caller.agent.known_topic(&TopicRef::Name(name.clone())) {
         return i32::try_from(known.partitions).map_err(|error| internal("topic", &error));

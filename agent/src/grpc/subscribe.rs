@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 
 use super::calls::Caller;
 use super::consumer::{Place, bytes_of, fetch_places, offset_of};
-use super::errors::{error_code, internal, invalid, refusal};
+use super::errors::{check_name, error_code, internal, invalid, refusal};
 use super::group_admin;
 use super::member::{self, Membership, Standing, Wish};
 use super::records::{Most, shown};
@@ -88,6 +88,9 @@ impl Subscription {
         };
         let source = match request.what {
             Some(What::Assign(assign)) if !assign.partitions.is_empty() => {
+                for named in &assign.partitions {
+                    check_name(&named.topic)?;
+                }
                 let named = assign.partitions.into_iter().map(|named| {
                     let place = Place {
                         topic: Str::from(named.topic),
@@ -269,6 +272,9 @@ fn going() -> Status {
 fn grouped(caller: &Caller, group: Group, tasks: &TaskTracker) -> Result<Grouped, Status> {
     if group.group_id.is_empty() || group.topics.is_empty() {
         return Err(invalid("a group has a name and at least one topic; say both"));
+    }
+    for topic in &group.topics {
+        check_name(topic)?;
     }
     let start = group.start();
     if start == Start::Unspecified {
