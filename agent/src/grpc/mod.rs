@@ -99,11 +99,14 @@ async fn router(served: Served, limits: &Limits) -> io::Result<Router> {
     health.set_serving::<ProducerServer<Served>>().await;
     health.set_serving::<ConsumerServer<Served>>().await;
     health.set_serving::<AdminServer<Served>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(esker_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .map_err(io::Error::other)?;
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(esker_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let reflection = described().build_v1().map_err(io::Error::other)?;
+    // What Python's grpcio-reflection and older tools speak.
+    let reflection_alpha = described().build_v1alpha().map_err(io::Error::other)?;
     let producer = ProducerServer::new(served.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let admin = AdminServer::new(served.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
     let consumer = ConsumerServer::new(served).max_decoding_message_size(REQUEST_BYTES_MAX);
@@ -117,6 +120,7 @@ async fn router(served: Served, limits: &Limits) -> io::Result<Router> {
         .http2_keepalive_timeout(Some(PING_PATIENCE))
         .add_service(limits.limit(Purpose::Other, health_service))
         .add_service(limits.limit(Purpose::Other, reflection))
+        .add_service(limits.limit(Purpose::Other, reflection_alpha))
         .add_service(limits.limit(Purpose::Produce, producer))
         .add_service(limits.limit(Purpose::Other, consumer))
         .add_service(limits.limit(Purpose::Other, admin));

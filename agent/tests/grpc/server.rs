@@ -27,6 +27,13 @@ async fn health_is_told() {
     }
 }
 
+const SERVICES: [&str; 4] = [
+    "esker.v1.Producer",
+    "esker.v1.Consumer",
+    "esker.v1.Admin",
+    "grpc.health.v1.Health",
+];
+
 #[tokio::test]
 async fn reflection_names_every_service() {
     let broker = Broker::start().await;
@@ -43,14 +50,31 @@ async fn reflection_names_every_service() {
         panic!("{answer:?}");
     };
     let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
-    for service in [
-        "esker.v1.Producer",
-        "esker.v1.Consumer",
-        "esker.v1.Admin",
-        "grpc.health.v1.Health",
-    ] {
-        assert!(names.contains(&service), "{names:?}");
-    }
+    assert!(SERVICES.iter().all(|service| names.contains(service)), "{names:?}");
+}
+
+#[tokio::test]
+async fn reflection_is_there_for_older_tools_too() {
+    use tonic_reflection::pb::v1alpha::ServerReflectionRequest;
+    use tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1alpha::server_reflection_response::MessageResponse;
+
+    let broker = Broker::start().await;
+    let mut reflection = ServerReflectionClient::new(broker.channel().await);
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answers = reflection
+        .server_reflection_info(futures::stream::iter([request]))
+        .await;
+    let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("{answer:?}");
+    };
+    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(SERVICES.iter().all(|service| names.contains(service)), "{names:?}");
 }
 
 #[tokio::test]
