@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn brokers_keep_what_kafka_can_change_and_does_nothing_here() {
+    fn brokers_keep_what_does_nothing_here_and_take_defaults_of_topics() {
         let verdict = |name: &str, value: &str| {
             check(Target::Broker, &set(&[]), &set(&[(name, value)]))
                 .err()
@@ -369,8 +369,9 @@ mod tests {
         };
         assert_eq!(verdict("num.io.threads", "4"), None);
         assert_eq!(verdict("leader.replication.throttled.rate", "1000"), None);
+        assert_eq!(verdict("message.max.bytes", "1"), None);
         assert_eq!(verdict("num.io.threads", "four"), Some(ErrorCode::InvalidRequest));
-        for name in ["message.max.bytes", "node.id", "no.such.config", "ssl.key.password"] {
+        for name in ["max.connections", "node.id", "no.such.config", "ssl.key.password"] {
             assert_eq!(verdict(name, "1"), Some(ErrorCode::InvalidRequest), "{name}");
         }
     }
