@@ -97,7 +97,7 @@ impl Consumer for Served {
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
         let caller = self.caller(&request);
-        let events = subscribe::events(caller, request.into_inner(), &self.tasks)?;
+        let events = subscribe::events(caller, request.into_inner(), &self.tasks, &self.subscriptions)?;
         Ok(Response::new(Box::pin(events)))
     }
 

@@ -14,6 +14,7 @@ use tonic::Request;
 use super::calls::Caller;
 use super::contents::Contents;
 use super::metered::Received;
+use super::subscribe::Subscriptions;
 use crate::agent::Agent;
 use crate::kafka::budget::ByteBudget;
 use crate::kafka::connection::ConnectionContext;
@@ -36,6 +37,8 @@ pub(super) struct Served {
     pub(super) tasks: TaskTracker,
     /// Of batches of `ProduceStream`.
     pub(super) contents: Contents,
+    /// Open subscriptions.
+    pub(super) subscriptions: Subscriptions,
     /// Turns with each call whose records have no key.
     turn: Arc<AtomicU32>,
 }
@@ -48,6 +51,7 @@ impl Served {
             calls: Arc::default(),
             tasks: TaskTracker::new(),
             contents: Contents::default(),
+            subscriptions: Subscriptions::default(),
             turn: Arc::default(),
         }
     }

@@ -3,12 +3,14 @@
 //! Owns: positions, what is told of assignments.
 //! Does not own: membership of the group (`member`), what a fetch does (`fetch`).
 //!
-//! The stream is driven by whoever reads it. A client that does not read is not read for: it holds one answer to a fetch, at most
-//! `BYTES_MAX` of stored bytes, and one event. Its member of the group lives on meanwhile.
+//! The stream is driven by whoever reads it. A client that does not read is not read for: it holds one answer to a fetch, and one
+//! event, each of at most its share of `HELD_BYTES` or one batch. Its member of the group lives on meanwhile.
 //!
 //! Invariants: LOG-6, TXN-1, MEM-1.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use esker_kafka::messages::fetch_response::PartitionData;
@@ -35,13 +37,46 @@ const WAIT_MS: i32 = 30_000;
 /// Before something is asked again that failed for a reason that passes.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// What all subscriptions together may ask for at a time, of stored bytes; divided among those that are open, for any of them
+/// may be one that nobody reads.
+const HELD_BYTES: usize = 128 * 1024 * 1024;
+/// A share that is still worth a fetch.
+const SHARE_MIN: usize = 64 * 1024;
+
+/// Counts subscriptions that are open.
+#[derive(Clone, Default)]
+pub(super) struct Subscriptions(Arc<AtomicUsize>);
+
+/// One of them.
+struct Open(Subscriptions);
+
+impl Subscriptions {
+    fn open(&self) -> Open {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Open(self.clone())
+    }
+}
+
+impl Open {
+    fn share(&self) -> usize {
+        (HELD_BYTES / self.0.0.load(Ordering::Relaxed).max(1)).max(SHARE_MIN)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The events of a subscription.
 pub(super) fn events(
     caller: Caller,
     request: SubscribeRequest,
     tasks: &TaskTracker,
+    subscriptions: &Subscriptions,
 ) -> Result<impl Stream<Item = Result<SubscribeEvent, Status>> + use<>, Status> {
-    let subscription = Subscription::new(caller, request, tasks)?;
+    let subscription = Subscription::new(caller, request, tasks, subscriptions.open())?;
     Ok(stream::unfold(Some(subscription), |subscription| async move {
         let mut subscription = subscription?;
         match subscription.next().await {
@@ -54,7 +89,9 @@ pub(super) fn events(
 struct Subscription {
     caller: Caller,
     read_committed: bool,
-    most: Most,
+    /// What the client wants at most in one event.
+    bytes: usize,
+    open: Open,
     source: Source,
     positions: BTreeMap<Place, i64>,
     /// Which partition is read first: another one each time.
@@ -79,13 +116,7 @@ struct Grouped {
 }
 
 impl Subscription {
-    fn new(caller: Caller, request: SubscribeRequest, tasks: &TaskTracker) -> Result<Self, Status> {
-        let bytes = bytes_of(request.max_bytes);
-        let most = Most {
-            records: usize::MAX,
-            bytes,
-            decompressed_bytes: caller.agent.decompressed_bytes_max(),
-        };
+    fn new(caller: Caller, request: SubscribeRequest, tasks: &TaskTracker, open: Open) -> Result<Self, Status> {
         let source = match request.what {
             Some(What::Assign(assign)) if !assign.partitions.is_empty() => {
                 for named in &assign.partitions {
@@ -110,7 +141,8 @@ impl Subscription {
         Ok(Self {
             caller,
             read_committed: request.read_committed,
-            most,
+            bytes: bytes_of(request.max_bytes),
+            open,
             source,
             positions: BTreeMap::new(),
             turn: 0,
@@ -128,7 +160,8 @@ impl Subscription {
             }
             let places = self.in_turn();
             let (stop, leaving) = (self.caller.agent.stop.clone(), self.caller.agent.leaving.clone());
-            let read = fetch_places(&self.caller, &places, self.most.bytes, WAIT_MS, self.read_committed);
+            let bytes = self.most().bytes;
+            let read = fetch_places(&self.caller, &places, bytes, WAIT_MS, self.read_committed);
             let answer = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(going()),
@@ -186,6 +219,15 @@ impl Subscription {
         })))
     }
 
+    /// What may be held now.
+    fn most(&self) -> Most {
+        Most {
+            records: usize::MAX,
+            bytes: self.bytes.min(self.open.share()),
+            decompressed_bytes: self.caller.agent.decompressed_bytes_max(),
+        }
+    }
+
     /// All partitions, another one first each time.
     fn in_turn(&mut self) -> Vec<(Place, i64)> {
         let mut places: Vec<(Place, i64)> = self
@@ -227,11 +269,12 @@ impl Subscription {
 
     /// The next records of what was fetched.
     fn tell(&mut self) -> Result<Option<Event>, Status> {
+        let most = self.most();
         while let Some((place, data)) = self.fetched.pop_front() {
             let Some(position) = self.positions.get_mut(&place) else {
                 continue;
             };
-            let shown = shown(&data, *position, self.most)?;
+            let shown = shown(&data, *position, most)?;
             *position = shown.next_offset;
             if shown.records.is_empty() {
                 continue;
@@ -372,4 +415,22 @@ async fn starts(
         }
     }
     Ok(positions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscriptions_share_what_they_may_hold() {
+        let subscriptions = Subscriptions::default();
+        let first = subscriptions.open();
+        assert_eq!(first.share(), HELD_BYTES);
+        let more: Vec<Open> = (0..1_023).map(|_| subscriptions.open()).collect();
+        assert_eq!(first.share(), HELD_BYTES / 1_024);
+        let many: Vec<Open> = (0..10_000).map(|_| subscriptions.open()).collect();
+        assert_eq!(first.share(), SHARE_MIN);
+        drop((more, many));
+        assert_eq!(first.share(), HELD_BYTES);
+    }
 }
