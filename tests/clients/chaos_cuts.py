@@ -3,6 +3,7 @@
 Owns: the cuts, and what an agent may say right after one. Does not own: the traffic (`chaos`), nft (`chaos.cut`), the verdicts (`history`).
 """
 import collections
+import itertools
 import os
 import time
 
@@ -158,7 +159,7 @@ def leads_nothing(agent, topics, asked=None):
 
 def member_at(context, cluster, traffic, agent):
     """A working member of a group that this agent coordinates."""
-    groups = (context.topic(f"cut-{number}") for number in range(10_000))
+    groups = (context.topic(f"cut-{number}") for number in itertools.count())
 
     def coordinated():
         with wire.Connection(cluster.agents[0].kafka) as connection:
