@@ -119,7 +119,7 @@ class Process:
 class Agent(Process):
     """An `esker agent`."""
 
-    kafka = http = peer_port = cluster = node = user = None
+    kafka = grpc = http = peer_port = cluster = node = user = None
 
     def start(self, timeout=START_SECONDS):
         begin = self.log.stat().st_size if self.log.exists() else 0
@@ -134,7 +134,7 @@ class Agent(Process):
                 for line in log:
                     match = READY.match(line)
                     if match:
-                        self.kafka, _, self.http, self.cluster, self.node = match.groups()
+                        self.kafka, self.grpc, self.http, self.cluster, self.node = match.groups()
                         self.ready_seconds = time.monotonic() - self.began
                         return self
             if not self.alive():
@@ -361,6 +361,10 @@ class Cluster:
     @property
     def bootstrap(self):
         return ",".join(agent.kafka for agent in self.agents if agent.kafka)
+
+    @property
+    def grpc(self):
+        return ",".join(agent.grpc for agent in self.agents if agent.grpc)
 
     def alive(self):
         return all(process.alive() for process in self.processes())

@@ -35,13 +35,14 @@ class Case:
     function: object
     own_broker: bool
     needs: object = None
+    grpc: bool = False
 
 
-def case(function=None, *, own_broker=False, name=None, needs=None):
-    """Registers a case. own_broker: it starts, kills or looks into the process, so a foreign broker will not do."""
+def case(function=None, *, own_broker=False, name=None, needs=None, grpc=False):
+    """Registers a case. own_broker: it starts, kills or looks into the process, so a foreign broker will not do. grpc: it needs Esker's own API."""
     def register(function):
         module = function.__module__.rsplit(".", 1)[-1]
-        CASES.append(Case(f"{module}/{name or function.__name__}", function, own_broker, needs))
+        CASES.append(Case(f"{module}/{name or function.__name__}", function, own_broker, needs, grpc))
         return function
     return register if function is None else register(function)
 
