@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use esker_agent::settings::{Assignment, Origin, Profile, Settings};
+use esker_kafka_client::HostPort;
 
 use crate::UsageError;
-use crate::address::HostPort;
 use crate::agent::AgentOptions;
 use crate::check_store::CheckStoreArgs;
 use crate::compactor::CompactorArgs;

@@ -3,7 +3,6 @@
 //! Owns: exit codes (0 done, 1 failed, 2 wrong arguments or configuration), the last line on stderr.
 //! Does not own: what the commands do (a module each).
 
-mod address;
 mod agent;
 mod args;
 mod check_data;

@@ -22,6 +22,7 @@ use esker_agent::node::{Node, NodeParts};
 use esker_agent::settings::Settings;
 use esker_agent::telemetry;
 use esker_compaction::service::Compaction;
+use esker_kafka_client::HostPort;
 use esker_segment::id::SegmentNumber;
 use esker_segment::name::{ObjectKind, ObjectName, SegmentName};
 use esker_storage::store::ObjectKey;
@@ -29,7 +30,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::address::HostPort;
 use crate::listen::Listen;
 use crate::shutdown;
 use crate::stores::{self, Stores, random};

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_kafka::assignor::{ASSIGNORS, Subscriber, assign, encode, subscription, wanted};
 use esker_kafka::messages::heartbeat_request::HeartbeatRequest;
 use esker_kafka::messages::join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol};
 use esker_kafka::messages::join_group_response::JoinGroupResponse;
@@ -23,7 +24,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
-use super::assignor::{ASSIGNORS, Subscriber, assign, encode, subscription, wanted};
 use super::calls::Caller;
 use super::coordinators::{PATIENCE, ask};
 use super::errors::{error_code, internal, refusal};

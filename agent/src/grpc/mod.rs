@@ -7,7 +7,6 @@
 //! Invariants: MEM-1 (connections, streams, headers, messages and what is read ahead are bounded), LOG-6, IDM-1.
 
 mod admin;
-mod assignor;
 mod calls;
 mod config_admin;
 mod consumer;
@@ -18,7 +17,6 @@ mod group_admin;
 mod incoming;
 mod member;
 mod metered;
-mod partitioner;
 mod produce_stream;
 mod producer;
 mod records;

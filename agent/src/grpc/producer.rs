@@ -11,6 +11,7 @@ use bytes::Bytes;
 use esker_kafka::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use esker_kafka::messages::produce_request::{PartitionProduceData, ProduceRequest as KafkaProduce, TopicProduceData};
 use esker_kafka::messages::produce_response::{PartitionProduceResponse, ProduceResponse as KafkaProduced};
+use esker_kafka::partitioner::partition_of_key;
 use esker_kafka::{ErrorCode, Records, Str, TopicRef};
 use esker_proto::v1::producer_server::Producer;
 use esker_proto::v1::{
@@ -21,7 +22,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::Caller;
 use super::errors::{check, check_name, error_code, internal, invalid, refusal, refusal_with};
-use super::partitioner::partition_of;
 use super::served::Served;
 use super::{produce_stream, records};
 
@@ -107,6 +107,15 @@ impl Split {
     }
 }
 
+/// The partition of a record; `keyless` is for records that have neither a partition nor a key.
+fn partition_of(record: &Record, partitions: i32, keyless: i32) -> i32 {
+    match (record.partition, &record.key) {
+        (Some(partition), _) => partition,
+        (None, Some(key)) => partition_of_key(key, partitions),
+        (None, None) => keyless,
+    }
+}
+
 /// A produce request for one topic.
 pub(super) fn produce_request(topic: &str, batches: impl IntoIterator<Item = (i32, Bytes)>) -> KafkaProduce {
     let data = batches.into_iter().map(|(index, batch)| PartitionProduceData {
@@ -188,4 +197,23 @@ pub(super) async fn partitions_of(caller: &Caller, topic: &str) -> Result<i32, S
         .ok()
         .filter(|partitions| *partitions > 0)
         .ok_or_else(|| refusal(ErrorCode::LeaderNotAvailable, &what, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_is_named_goes_before_the_key() {
+        let mut record = Record {
+            key: Some(Bytes::from_static(b"21")),
+            ..Record::default()
+        };
+        assert_eq!(partition_of(&record, 7, 3), partition_of_key(b"21", 7));
+        record.partition = Some(5);
+        assert_eq!(partition_of(&record, 7, 3), 5);
+        record.partition = None;
+        record.key = None;
+        assert_eq!(partition_of(&record, 7, 3), 3);
+    }
 }

@@ -1,15 +1,18 @@
 //! The Kafka wire protocol: messages of every API and version, and record batches.
 //!
-//! Owns: the bytes of requests, responses and record batches, API keys and their versions, error codes.
+//! Owns: the bytes of requests, responses and record batches, API keys and their versions, error codes, and what
+//! clients agree on among themselves: partitioner and assignors.
 //! Does not own: sockets, framing limits, what any request means.
 //!
 //! Invariants: pure (no IO, clock, randomness or logging); input from a peer never panics and never makes it
 //! allocate more than a bounded multiple of what was received (MEM-1).
 
 mod api;
+pub mod assignor;
 mod error_code;
 mod generated;
 pub mod messages;
+pub mod partitioner;
 mod produce_walk;
 pub mod records;
 mod wire;

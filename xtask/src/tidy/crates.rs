@@ -27,7 +27,7 @@ enum Kind {
 }
 
 /// Pure → seams → services → programs. Services never know each other.
-const TABLE: [Place; 12] = [
+const TABLE: [Place; 13] = [
     Place {
         name: "esker-proto",
         knows: &[],
@@ -37,6 +37,11 @@ const TABLE: [Place; 12] = [
         name: "esker-kafka",
         knows: &[],
         kind: Kind::Pure,
+    },
+    Place {
+        name: "esker-kafka-client",
+        knows: &["esker-kafka"],
+        kind: Kind::Library,
     },
     Place {
         name: "esker-segment",
@@ -70,7 +75,7 @@ const TABLE: [Place; 12] = [
     },
     Place {
         name: "esker",
-        knows: EVERYTHING,
+        knows: BINARY,
         kind: Kind::Program,
     },
     Place {
@@ -104,6 +109,16 @@ const SEAMS: &[&str] = &[
     "esker-model",
     "esker-metadata",
     "esker-storage",
+];
+const BINARY: &[&str] = &[
+    "esker-kafka",
+    "esker-kafka-client",
+    "esker-segment",
+    "esker-model",
+    "esker-metadata",
+    "esker-storage",
+    "esker-agent",
+    "esker-compaction",
 ];
 const EVERYTHING: &[&str] = &[
     "esker-kafka",

@@ -2,23 +2,13 @@
 //!
 //! Owns: murmur2 as the Java client computes it, so that a key lands where Kafka clients put it.
 
-use esker_proto::v1::Record;
-
 const SEED: u32 = 0x9747_b28c;
 const M: u32 = 0x5bd1_e995;
 const R: u32 = 24;
 
-/// The partition of a record; `keyless` is for records that have neither a partition nor a key.
-pub(super) fn partition_of(record: &Record, partitions: i32, keyless: i32) -> i32 {
-    match (record.partition, &record.key) {
-        (Some(partition), _) => partition,
-        (None, Some(key)) => partition_of_key(key, partitions),
-        (None, None) => keyless,
-    }
-}
-
 /// `toPositive(murmur2(key)) % partitions`; there is at least one.
-pub(super) fn partition_of_key(key: &[u8], partitions: i32) -> i32 {
+#[must_use]
+pub fn partition_of_key(key: &[u8], partitions: i32) -> i32 {
     let positive = i32::try_from(murmur2(key) & 0x7fff_ffff).expect("masked");
     positive % partitions.max(1)
 }
@@ -67,18 +57,9 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_is_named_goes_before_the_key() {
-        let key = Some(bytes::Bytes::from_static(b"21"));
-        let mut record = Record {
-            key,
-            ..Record::default()
-        };
+    fn a_hash_is_made_positive_before_it_is_divided() {
         // -973932308 & 0x7fffffff = 1173551340
-        assert_eq!(partition_of(&record, 7, 3), 1_173_551_340 % 7);
-        record.partition = Some(5);
-        assert_eq!(partition_of(&record, 7, 3), 5);
-        record.partition = None;
-        record.key = None;
-        assert_eq!(partition_of(&record, 7, 3), 3);
+        assert_eq!(partition_of_key(b"21", 7), 1_173_551_340 % 7);
+        assert_eq!(partition_of_key(b"21", 0), 0);
     }
 }

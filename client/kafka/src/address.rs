@@ -4,15 +4,20 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// A host by name or address, and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HostPort {
-    pub(crate) host: String,
-    pub(crate) port: u16,
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
 }
 
 impl HostPort {
     /// `HOST:PORT`, an IPv6 address in brackets.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// What is needed instead, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let needed = || "HOST:PORT is needed".to_owned();
         let (host, port) = text.rsplit_once(':').ok_or_else(needed)?;
         let host = host
@@ -28,11 +33,10 @@ impl HostPort {
             port,
         })
     }
-}
 
-impl HostPort {
     /// Where a listener listens; an address that stands for all of them is one that nobody can connect to.
-    pub(crate) fn of(address: SocketAddr) -> Self {
+    #[must_use]
+    pub fn of(address: SocketAddr) -> Self {
         let host = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
             IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),

@@ -1,38 +1,41 @@
-//! Who of a group reads which partitions, for a leader that is a gRPC subscriber.
+//! Who of a group reads which partitions, for whoever leads the group.
 //!
-//! Owns: the assignors `range` and `roundrobin`, the bytes in which Kafka consumers say what they subscribe to.
-//! Does not own: when a group assigns (`member`).
-//!
-//! Members that Kafka clients run are assigned as well, so the bytes are Kafka's (`ConsumerProtocolSubscription`).
+//! Owns: the assignors `range` and `roundrobin`, the bytes in which consumers say what they subscribe to and are told what they
+//! read (`ConsumerProtocolSubscription`, `ConsumerProtocolAssignment`).
+//! Does not own: when a group assigns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::messages::consumer_protocol_assignment::{ConsumerProtocolAssignment, TopicPartition};
+use crate::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
+use crate::messages::join_group_response::JoinGroupResponseMember;
+use crate::{DecodeError, EncodeError, Reader, Str, Writer};
 use bytes::Bytes;
-use esker_kafka::messages::consumer_protocol_assignment::{ConsumerProtocolAssignment, TopicPartition};
-use esker_kafka::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
-use esker_kafka::messages::join_group_response::JoinGroupResponseMember;
-use esker_kafka::{EncodeError, Reader, Str, Writer};
 
 /// Names that Kafka clients know these by, the preferred one first.
-pub(super) const ASSIGNORS: [&str; 2] = [RANGE, "roundrobin"];
+pub const ASSIGNORS: [&str; 2] = [RANGE, "roundrobin"];
 const RANGE: &str = "range";
 /// Version of what is written: the first has all that is needed, and every client reads it.
 const VERSION: i16 = 0;
 
 /// A member and the topics that it wants.
 #[derive(Clone, Debug)]
-pub(super) struct Subscriber {
-    pub(super) member: Str,
+pub struct Subscriber {
+    /// Its id.
+    pub member: Str,
     /// Static members come first, by their instance.
     order: (bool, Str),
     topics: BTreeSet<Str>,
 }
 
 /// Partitions of each topic that each member reads.
-pub(super) type Assignment = BTreeMap<Str, BTreeMap<Str, Vec<i32>>>;
+pub type Assignment = BTreeMap<Str, BTreeMap<Str, Vec<i32>>>;
 
 /// What a subscriber says when it joins.
-pub(super) fn subscription(topics: &[Str]) -> Result<Bytes, EncodeError> {
+///
+/// # Errors
+/// If there are more topics than the protocol can count.
+pub fn subscription(topics: &[Str]) -> Result<Bytes, EncodeError> {
     let mut writer = Writer::new();
     writer.i16(VERSION);
     let subscription = ConsumerProtocolSubscription {
@@ -45,7 +48,8 @@ pub(super) fn subscription(topics: &[Str]) -> Result<Bytes, EncodeError> {
 
 impl Subscriber {
     /// What a member said. One whose words are not understood gets nothing.
-    pub(super) fn of(member: &JoinGroupResponseMember) -> Self {
+    #[must_use]
+    pub fn of(member: &JoinGroupResponseMember) -> Self {
         let mut reader = Reader::new(member.metadata.clone());
         let said = reader.i16().and_then(|version| {
             let known = version.min(ConsumerProtocolSubscription::VERSION_MAX);
@@ -64,7 +68,8 @@ impl Subscriber {
 }
 
 /// All topics that somebody wants.
-pub(super) fn wanted(subscribers: &[Subscriber]) -> BTreeSet<Str> {
+#[must_use]
+pub fn wanted(subscribers: &[Subscriber]) -> BTreeSet<Str> {
     subscribers
         .iter()
         .flat_map(|subscriber| subscriber.topics.iter().cloned())
@@ -72,7 +77,8 @@ pub(super) fn wanted(subscribers: &[Subscriber]) -> BTreeSet<Str> {
 }
 
 /// Assigns every partition of the topics to one of those who want it.
-pub(super) fn assign(assignor: &str, mut subscribers: Vec<Subscriber>, topics: &BTreeMap<Str, i32>) -> Assignment {
+#[must_use]
+pub fn assign(assignor: &str, mut subscribers: Vec<Subscriber>, topics: &BTreeMap<Str, i32>) -> Assignment {
     subscribers.sort_by(|a, b| a.order.cmp(&b.order));
     if assignor == RANGE {
         range(&subscribers, topics)
@@ -121,7 +127,10 @@ fn round_robin(subscribers: &[Subscriber], topics: &BTreeMap<Str, i32>) -> Assig
 }
 
 /// A member's assignment as it is told.
-pub(super) fn encode(topics: Option<&BTreeMap<Str, Vec<i32>>>) -> Result<Bytes, EncodeError> {
+///
+/// # Errors
+/// If there is more of it than the protocol can count.
+pub fn encode(topics: Option<&BTreeMap<Str, Vec<i32>>>) -> Result<Bytes, EncodeError> {
     let assigned = topics.into_iter().flatten().map(|(topic, partitions)| TopicPartition {
         topic: topic.clone(),
         partitions: partitions.clone(),
@@ -134,6 +143,21 @@ pub(super) fn encode(topics: Option<&BTreeMap<Str, Vec<i32>>>) -> Result<Bytes, 
     };
     assignment.encode(&mut writer, VERSION)?;
     writer.into_bytes()
+}
+
+/// A member's assignment as it was told; no bytes are no partitions.
+///
+/// # Errors
+/// Bytes that are no assignment.
+pub fn decode(told: &Bytes) -> Result<BTreeMap<Str, Vec<i32>>, DecodeError> {
+    if told.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut reader = Reader::new(told.clone());
+    let version = reader.i16()?.min(ConsumerProtocolAssignment::VERSION_MAX);
+    let assignment = ConsumerProtocolAssignment::decode(&mut reader, version)?;
+    let topics = assignment.assigned_partitions.into_iter();
+    Ok(topics.map(|one| (one.topic, one.partitions)).collect())
 }
 
 #[cfg(test)]
@@ -199,6 +223,14 @@ mod tests {
             [("t".to_owned(), vec![1]), ("u".to_owned(), vec![0, 1])]
         );
         assert_eq!(told(&found, "c"), []);
+    }
+
+    #[test]
+    fn an_assignment_is_read_as_it_was_told() {
+        let told = BTreeMap::from([(Str::from_static("t"), vec![0, 2]), (Str::from_static("u"), vec![1])]);
+        assert_eq!(decode(&encode(Some(&told)).unwrap()).unwrap(), told);
+        assert_eq!(decode(&Bytes::new()).unwrap(), BTreeMap::new());
+        assert!(decode(&Bytes::from_static(b"\x00")).is_err());
     }
 
     #[test]
