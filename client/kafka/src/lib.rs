@@ -16,11 +16,17 @@ mod backoff;
 mod client;
 mod cluster;
 mod connection;
+mod decode;
 mod error;
+mod fetcher;
+mod producer;
 mod versions;
 
 pub use self::address::HostPort;
 pub use self::client::{Client, Repeat, Settings, To};
 pub use self::cluster::{Node, Partition, Topic};
 pub use self::connection::{Connection, Reply};
+pub use self::decode::{DamagedBatch, Decoder};
 pub use self::error::{Error, Refusal};
+pub use self::fetcher::{FetchError, FetchSettings, Fetched, Fetcher, TopicPartition};
+pub use self::producer::{Acks, Failure, Identity, Outcome, Outgoing, Producer, ProducerSettings, Progress, Written};
