@@ -56,7 +56,8 @@ class Language:
 
 
 PYTHON = Language("python", lambda tool: [CACHE / "venv" / "bin" / "python", ROOT / "examples" / "python" / f"{tool}.py"])
-LANGUAGES = [PYTHON]
+GO = Language("go", lambda tool: [CACHE / "go-examples" / "esker", tool])
+LANGUAGES = [PYTHON, GO]
 
 
 def line(key, value, headers, timestamp, partition=None):
