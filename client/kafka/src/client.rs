@@ -195,15 +195,7 @@ impl Client {
                 }
             }
             To::Leader(topic, partition) => {
-                let found = self.topic(topic, false).await?;
-                if !found.partitions.iter().any(|one| one.index == partition) {
-                    let words = format!("topic {topic} has no partition {partition}");
-                    return Err(refusal(ApiKey::Metadata, ErrorCode::UnknownTopicOrPartition, &words));
-                }
-                let leader = found.leader(partition).ok_or_else(|| {
-                    let words = format!("nobody leads partition {partition} of topic {topic}");
-                    refusal(ApiKey::Metadata, ErrorCode::LeaderNotAvailable, &words)
-                })?;
+                let leader = self.leader(topic, partition).await?;
                 self.node(leader).await
             }
             To::Group(group) => {
@@ -215,6 +207,18 @@ impl Client {
                 self.node(coordinator).await
             }
         }
+    }
+
+    pub(crate) async fn leader(&self, topic: &str, partition: i32) -> Result<i32, Error> {
+        let known = self.topic(topic, false).await?;
+        if !known.partitions.iter().any(|one| one.index == partition) {
+            let words = format!("topic {topic} has no partition {partition}");
+            return Err(Refusal::of(ApiKey::Metadata, ErrorCode::UnknownTopicOrPartition, words).into());
+        }
+        known.leader(partition).ok_or_else(|| {
+            let words = format!("nobody leads partition {partition} of topic {topic}");
+            Refusal::of(ApiKey::Metadata, ErrorCode::LeaderNotAvailable, words).into()
+        })
     }
 
     async fn any(&self) -> Result<Connection, Error> {
@@ -236,8 +240,10 @@ impl Client {
             self.refresh(Some(&[]), false).await?;
             known = self.cluster().nodes.get(&id).map(|node| node.address.clone());
         }
-        let words = || format!("the cluster has no node {id}");
-        let address = known.ok_or_else(|| refusal(ApiKey::Metadata, ErrorCode::BrokerNotAvailable, &words()))?;
+        let address = known.ok_or_else(|| {
+            let words = format!("the cluster has no node {id}");
+            Refusal::of(ApiKey::Metadata, ErrorCode::BrokerNotAvailable, words)
+        })?;
         self.open(&address).await
     }
 
@@ -307,7 +313,7 @@ impl Client {
             let words = format!("there is no topic {name}");
             let unknown = code == ErrorCode::UnknownTopicOrPartition as i16;
             let Err(refused) = Refusal::check(ApiKey::Metadata, code, unknown.then_some(&words)) else {
-                return Err(refusal(ApiKey::Metadata, ErrorCode::UnknownTopicOrPartition, &words));
+                return Err(Refusal::of(ApiKey::Metadata, ErrorCode::UnknownTopicOrPartition, words).into());
             };
             if !(refused.may_pass() || unknown && create) || !backoff.pause().await {
                 return Err(refused.into());
@@ -371,13 +377,4 @@ impl Client {
             }
         }
     }
-}
-
-/// A no of our own, in Kafka's words.
-fn refusal(api: ApiKey, code: ErrorCode, words: &str) -> Error {
-    Error::Refused(Refusal {
-        api,
-        code: code as i16,
-        message: Some(words.to_owned()),
-    })
 }

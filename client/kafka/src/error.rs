@@ -106,6 +106,15 @@ impl Refusal {
         Err(Self { api, code, message })
     }
 
+    /// A no of our own, in Kafka's words.
+    pub(crate) fn of(api: ApiKey, code: ErrorCode, words: String) -> Self {
+        Self {
+            api,
+            code: code as i16,
+            message: Some(words),
+        }
+    }
+
     /// The reason, if Kafka 4.3 has it.
     #[must_use]
     pub fn known(&self) -> Option<ErrorCode> {

@@ -12,6 +12,7 @@
 //! ([`To`]) and repeats it where that is sound.
 
 mod address;
+mod admin;
 mod backoff;
 mod client;
 mod cluster;
@@ -23,6 +24,7 @@ mod producer;
 mod versions;
 
 pub use self::address::HostPort;
+pub use self::admin::{At, Committed, Found, Overview};
 pub use self::client::{Client, Repeat, Settings, To};
 pub use self::cluster::{Node, Partition, Topic};
 pub use self::connection::{Connection, Reply};
