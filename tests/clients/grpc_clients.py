@@ -1,7 +1,7 @@
 """The examples of gRPC clients (examples/python, examples/go) beside Kafka clients, on the same topics: what one writes the other reads.
 
 Owns: the flights as records with everything that a record may have, how the examples are run. Does not own: the examples; groups,
-connections that break and reflection (`grpc_groups`, `grpc_cuts`, `grpc_reflection`).
+connections that break and reflection (`grpc_groups`, `grpc_cuts`, `grpc_described`).
 """
 import calendar
 import json
@@ -102,9 +102,9 @@ def records():
     return _records
 
 
-def verify(places, what):
-    """Demands every flight once, in order within its partition, at offsets without a gap. Returns the partition of each key."""
-    seen, homes = bytearray(flights.FLIGHTS), {}
+def verify(places, what, count=flights.FLIGHTS):
+    """Demands each of the first so many flights once, in order within its partition, at offsets without a gap. Returns the partition of each key."""
+    seen, homes = bytearray(count), {}
     equal(sorted(places), list(range(PARTITIONS)), f"{what}: partitions with records")
     for partition, found in places.items():
         before = -1
@@ -116,17 +116,21 @@ def verify(places, what):
             seen[number], before = 1, number
             if record[0] is not None:
                 equal(homes.setdefault(record[0], partition), partition, f"{what}: partition of key {record[0]!r}")
-    equal(sum(seen), flights.FLIGHTS, f"{what}: flights")
+    equal(sum(seen), count, f"{what}: flights")
     return homes
 
 
+def send_flights(bootstrap, topic, flights, **settings):
+    """By librdkafka, in order; keys go where the Java client sends them."""
+    producer = stock.producer(bootstrap, enable_idempotence=True, partitioner="murmur2_random", linger_ms=20, **settings)
+    stock.send(producer, topic, ({"key": key, "value": value, "headers": headers, "timestamp": when} for key, value, headers, when in flights), timeout=60)
+
+
 def produce_with_librdkafka(bootstrap, topic):
-    """A part of the flights with each codec; keys go where the Java client sends them."""
+    """A part of the flights with each codec."""
     each = -(-flights.FLIGHTS // len(stock.CODECS))
     for nth, codec in enumerate(stock.CODECS):
-        producer = stock.producer(bootstrap, compression_type=codec, enable_idempotence=True, partitioner="murmur2_random", linger_ms=20)
-        part = records()[nth * each:(nth + 1) * each]
-        stock.send(producer, topic, ({"key": key, "value": value, "headers": headers, "timestamp": when} for key, value, headers, when in part), timeout=60)
+        send_flights(bootstrap, topic, records()[nth * each:(nth + 1) * each], compression_type=codec)
 
 
 def read_with_librdkafka(bootstrap, topic):
