@@ -16,10 +16,12 @@ use crate::agent::AgentOptions;
 use crate::check_store::CheckStoreArgs;
 use crate::compactor::CompactorArgs;
 use crate::config::{self, Said};
+use crate::consume::ConsumeArgs;
 use crate::dev::DevOptions;
 use crate::explain::ConfigCommand;
 use crate::listen::Listen;
 use crate::process::Serving;
+use crate::produce::ProduceArgs;
 use crate::recover::RecoverArgs;
 
 /// The node id of a process that is alone by construction.
@@ -41,6 +43,10 @@ pub(crate) enum Command {
     Agent(AgentArgs),
     /// Merge, trim and clean up what the agents of a cluster leave in the bucket
     Compactor(CompactorArgs),
+    /// Write records to a topic: lines, JSON or files
+    Produce(ProduceArgs),
+    /// Print records of topics
+    Consume(ConsumeArgs),
     /// Begin a new life of a cluster from what is in its bucket
     Recover(RecoverArgs),
     /// Verify every committed offset of a node that is not running

@@ -5,16 +5,23 @@
 
 mod agent;
 mod args;
+mod bootstrap;
 mod check_data;
 mod check_store;
 mod compactor;
 mod config;
+mod consume;
 mod data_dir;
 mod dev;
+mod escapes;
 mod explain;
 mod listen;
 mod logging;
 mod process;
+mod produce;
+mod progress;
+mod quantity;
+mod records;
 mod recover;
 mod shutdown;
 mod stores;
@@ -66,6 +73,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             logging::install(options.log_format)?;
             compactor::run(options)
         }
+        Command::Produce(args) => produce::run(&args),
+        Command::Consume(args) => consume::run(&args),
         Command::Recover(args) => recover::run(args),
         Command::CheckData(args) => check_data::run(&args.data_dir),
         Command::CheckStore(args) => check_store::run(&args),

@@ -142,6 +142,13 @@ impl Fetcher {
         self.ready_bytes = self.ready.iter().map(|ready| ready.batches.len()).sum();
     }
 
+    /// What came already, if anything did.
+    pub fn take_ready(&mut self) -> Option<Fetched> {
+        let fetched = self.ready.pop_front()?;
+        self.ready_bytes -= fetched.batches.len();
+        Some(fetched)
+    }
+
     /// What came next; waits for it, for ever if nothing is assigned. Nothing is lost when it is given up.
     ///
     /// # Errors
@@ -149,8 +156,7 @@ impl Fetcher {
     pub async fn next(&mut self) -> Result<Fetched, FetchError> {
         loop {
             self.ask().await?;
-            if let Some(fetched) = self.ready.pop_front() {
-                self.ready_bytes -= fetched.batches.len();
+            if let Some(fetched) = self.take_ready() {
                 return Ok(fetched);
             }
             let not_before = self.not_before;
@@ -174,15 +180,10 @@ impl Fetcher {
         }
         let mut by_node: BTreeMap<i32, Vec<(TopicPartition, i64)>> = BTreeMap::new();
         for (of, offset) in &self.positions {
-            match self.client.topic(&of.topic, false).await {
-                Ok(topic) => match topic.leader(of.partition) {
-                    Some(leader) => by_node.entry(leader).or_default().push((of.clone(), *offset)),
-                    None => {
-                        self.client.forget(To::Leader(&of.topic, of.partition));
-                        self.not_before = Some(Instant::now() + RETRY);
-                    }
-                },
+            match self.client.leader(&of.topic, of.partition).await {
+                Ok(leader) => by_node.entry(leader).or_default().push((of.clone(), *offset)),
                 Err(error) if self.client.may_pass(&error, Repeat::Harmless) => {
+                    self.client.forget(To::Leader(&of.topic, of.partition));
                     self.not_before = Some(Instant::now() + RETRY);
                     return Ok(());
                 }

@@ -343,7 +343,7 @@ impl Producer {
             }
             let mut due: BTreeMap<i32, Vec<(i32, Sealed)>> = BTreeMap::new();
             for (partition, batch) in taken {
-                match self.leader(partition).await {
+                match self.client.leader(&self.topic, partition).await {
                     Ok(leader) => due.entry(leader).or_default().push((partition, batch)),
                     Err(error) => self.on_trouble(partition, batch, Trouble { error, sent: false })?,
                 }
@@ -352,18 +352,6 @@ impl Producer {
                 self.send(node, batches).await;
             }
         }
-    }
-
-    async fn leader(&self, partition: i32) -> Result<i32, Error> {
-        let topic = self.client.topic(&self.topic, false).await?;
-        topic.leader(partition).ok_or_else(|| {
-            let words = format!("nobody leads partition {partition}");
-            Error::Refused(Refusal {
-                api: ApiKey::Metadata,
-                code: ErrorCode::LeaderNotAvailable as i16,
-                message: Some(words),
-            })
-        })
     }
 
     /// Sends to one node, in as many requests as their sizes ask for.
