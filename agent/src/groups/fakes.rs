@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use esker_kafka::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
+use esker_kafka::{Str, Writer};
 use esker_model::entry::{OffsetAction, OffsetChange, OffsetCommit};
 use esker_segment::id::{LogIndex, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 use futures::FutureExt as _;
@@ -28,6 +31,18 @@ pub(super) const ORDERS: TopicId = TopicId(0x0123_4567_89ab_cdef_0123_4567_89ab_
 pub(super) const LATE: TopicId = TopicId(7);
 /// What the wall clock says.
 pub(super) const WALL_CLOCK: Timestamp = Timestamp(1_700_000_000_000);
+
+/// What a consumer of these topics says of itself.
+pub(super) fn subscription(topics: &[&str]) -> Bytes {
+    let subscription = ConsumerProtocolSubscription {
+        topics: topics.iter().map(|name| Str::from(*name)).collect(),
+        ..ConsumerProtocolSubscription::default()
+    };
+    let mut writer = Writer::new();
+    writer.i16(1);
+    subscription.encode(&mut writer, 1).unwrap();
+    writer.into_bytes().unwrap()
+}
 
 pub(super) fn at(topic: TopicId, partition: u32) -> TopicPartition {
     TopicPartition {

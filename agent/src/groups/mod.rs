@@ -15,3 +15,4 @@ pub mod handlers;
 pub mod ids;
 pub mod seams;
 pub mod settings;
+mod subscriptions;

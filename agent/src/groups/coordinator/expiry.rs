@@ -1,12 +1,13 @@
-//! Expiry of committed offsets: `offsets.retention.minutes` after their group became empty.
+//! Expiry of committed offsets (KIP-211): `offsets.retention.minutes` after their group became empty, and after their commit where
+//! nobody in a stable group of consumers subscribes to their topic.
 //!
 //! Owns: since when groups are empty, when that is looked at, which offsets go.
 //! Does not own: how old an index is (`esker_metadata::ages`), the entry (`seams`), refusing it (the fold does when an offset
 //! was committed meanwhile, and when another session coordinates the group).
 //!
-//! Invariants: GRP-1: an offset of a group that has members, or had some within the retention time, stays. What this process
-//! has not coordinated for that long it does not expire: who did before may have seen members. So a restart, or a shard that
-//! moves, only delays.
+//! Invariants: GRP-1: an offset of a group that has members, or had some within the retention time, stays, but for topics that its
+//! members do not subscribe to. What this process has not coordinated for that long it does not expire for want of members: who
+//! did before may have seen some. So a restart, or a shard that moves, only delays.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::offsets::DELETIONS_MAX;
 use super::{Coordinator, Queued};
-use crate::groups::group::Effects;
+use crate::groups::group::{Effects, State};
 use crate::groups::ids::GroupId;
+use crate::groups::subscriptions::{Subscribed, subscribed_topics};
 
 /// The retention time is looked at so often,
 const LOOKS: u32 = 64;
@@ -86,12 +88,10 @@ impl OffsetExpiry {
         for (group, partitions) in offsets.idle(below) {
             let held_since = self.coordinator.parts.ownership.held_since(&group);
             let watched = held_since.is_some_and(|since| now.duration_since(since) >= retention);
-            if !watched || self.occupied.contains_key(&group) {
-                continue;
-            }
+            let vacant = watched && !self.occupied.contains_key(&group);
             for some in partitions.chunks(DELETIONS_MAX) {
-                let Some(queued) = self.coordinator.expire(&group, some, below) else {
-                    break;
+                let Some(queued) = self.coordinator.expire(&group, some, below, vacant) else {
+                    continue;
                 };
                 match queued.await {
                     Ok(()) => tracing::debug!(%group, offsets = some.len(), "offsets expired"),
@@ -114,22 +114,44 @@ impl Coordinator {
         seen.collect()
     }
 
-    /// Queues the expiry of offsets that were committed below an index, unless the group has members now.
-    fn expire(self: &Arc<Self>, group: &GroupId, partitions: &[TopicPartition], below: LogIndex) -> Option<Queued> {
+    /// Queues the expiry of offsets that were committed below an index: of all, if the group was `vacant` for long and still is, of
+    /// topics that nobody subscribes to if it is stable. `None` if nothing of the group can go now.
+    fn expire(
+        self: &Arc<Self>,
+        group: &GroupId,
+        partitions: &[TopicPartition],
+        below: LogIndex,
+        vacant: bool,
+    ) -> Option<Queued> {
         let expire = |at: &TopicPartition| OffsetChange {
             topic: at.topic,
             partition: at.partition,
             action: OffsetAction::Expire { untouched_since: below },
         };
-        let changes = partitions.iter().map(expire).collect();
         let groups = self.lock_groups();
         let Some(slot) = groups.by_id.get(group).cloned() else {
-            return Some(self.queue_changes(group, changes));
+            return vacant.then(|| self.queue_changes(group, partitions.iter().map(expire).collect()));
         };
         drop(groups);
+        let names = partitions.iter().map(|at| self.parts.topics.by_id(at.topic));
+        let names: Vec<_> = names.map(|topic| topic.map(|topic| topic.name)).collect();
         self.with_cell(&slot, |cell, _| {
-            let vacant = cell.group.vacant_since().is_some();
-            (vacant.then(|| self.queue_changes(group, changes)), Effects::default())
+            let mut due: Vec<OffsetChange> = Vec::new();
+            match cell.group.state() {
+                State::Empty if vacant && cell.group.vacant_since().is_some() => {
+                    due.extend(partitions.iter().map(expire))
+                }
+                State::Stable => {
+                    let subscribed = subscribed_topics(&cell.group).unwrap_or(Subscribed::PerhapsToAll);
+                    let is_left =
+                        |name: &Option<Arc<str>>| name.as_ref().is_some_and(|name| !subscribed.contains(name));
+                    let left = partitions.iter().zip(&names).filter(|(_, name)| is_left(name));
+                    due.extend(left.map(|(at, _)| expire(at)));
+                }
+                State::Empty | State::PreparingRebalance | State::CompletingRebalance | State::Dead => {}
+            }
+            let queued = (!due.is_empty()).then(|| self.queue_changes(group, due));
+            (queued, Effects::default())
         })
     }
 }

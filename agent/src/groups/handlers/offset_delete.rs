@@ -1,26 +1,19 @@
 //! OffsetDelete.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use esker_kafka::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
+use esker_kafka::ErrorCode;
 use esker_kafka::messages::offset_delete_request::OffsetDeleteRequest;
 use esker_kafka::messages::offset_delete_response::{
     OffsetDeleteResponse, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
-use esker_kafka::{ErrorCode, Reader, Str};
 use esker_model::entry::{OffsetAction, OffsetChange};
 use esker_segment::id::PartitionIndex;
 
 use super::{TopicKey, group_id, look_up};
 use crate::groups::coordinator::Coordinator;
-use crate::groups::error::GroupError;
-use crate::groups::group::{Group, State};
 use crate::groups::seams::Topic;
-
-/// Protocol type of consumers, whose subscriptions can be read.
-const CONSUMER: &str = "consumer";
+use crate::groups::subscriptions::{Subscribed, subscribed_topics};
 
 impl Coordinator {
     /// Answers OffsetDelete 0.
@@ -69,53 +62,6 @@ impl Coordinator {
             ..OffsetDeleteResponse::default()
         }
     }
-}
-
-/// What the members of a group read: these offsets must stay.
-enum Subscribed {
-    To(BTreeSet<Str>),
-    /// Somebody's subscription cannot be read.
-    PerhapsToAll,
-}
-
-impl Subscribed {
-    const fn none() -> Self {
-        Self::To(BTreeSet::new())
-    }
-
-    fn contains(&self, topic: &Str) -> bool {
-        match self {
-            Self::To(topics) => topics.contains(topic),
-            Self::PerhapsToAll => true,
-        }
-    }
-}
-
-/// Groups of other kinds than consumers say nothing that could be read here: they must be empty.
-fn subscribed_topics(group: &Group) -> Result<Subscribed, GroupError> {
-    match group.state() {
-        State::Empty => return Ok(Subscribed::none()),
-        State::Dead => return Err(GroupError::NoSuchGroup),
-        State::PreparingRebalance | State::CompletingRebalance | State::Stable => {}
-    }
-    if group
-        .protocol_type()
-        .is_none_or(|protocol_type| protocol_type.as_str() != CONSUMER)
-    {
-        return Err(GroupError::NotEmpty);
-    }
-    let subscriptions: Option<Vec<Vec<Str>>> = group.subscriptions().map(topics_of).collect();
-    Ok(subscriptions.map_or(Subscribed::PerhapsToAll, |topics| {
-        Subscribed::To(topics.into_iter().flatten().collect())
-    }))
-}
-
-/// The topics of a subscription; `None` if it cannot be read.
-fn topics_of(metadata: Bytes) -> Option<Vec<Str>> {
-    let mut reader = Reader::new(metadata);
-    let version = reader.i16().ok()?.min(ConsumerProtocolSubscription::VERSION_MAX);
-    let subscription = ConsumerProtocolSubscription::decode(&mut reader, version).ok()?;
-    Some(subscription.topics)
 }
 
 fn plan(

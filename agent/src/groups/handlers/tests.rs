@@ -4,7 +4,6 @@ mod admin;
 mod offsets;
 
 use esker_kafka::messages::Message;
-use esker_kafka::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
 use esker_kafka::messages::delete_groups_request::DeleteGroupsRequest;
 use esker_kafka::messages::describe_groups_request::DescribeGroupsRequest;
 use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
@@ -30,7 +29,7 @@ use esker_kafka::{ErrorCode, Reader, Str, Uuid, Writer};
 use bytes::Bytes;
 
 use super::*;
-use crate::groups::fakes::{Bench, LATE, ORDERS, at};
+use crate::groups::fakes::{Bench, LATE, ORDERS, at, subscription};
 use crate::groups::seams::OffsetLogError;
 use crate::groups::settings::GroupSettings;
 
@@ -59,17 +58,6 @@ fn wire_trip<M: Message>(message: &M, version: i16) -> M {
     let back = M::decode(&mut reader, version).expect("what was encoded");
     reader.finish().expect("nothing is left over");
     back
-}
-
-fn subscription(topics: &[&str]) -> Bytes {
-    let subscription = ConsumerProtocolSubscription {
-        topics: topics.iter().map(|name| Str::from(*name)).collect(),
-        ..ConsumerProtocolSubscription::default()
-    };
-    let mut writer = Writer::new();
-    writer.i16(1);
-    subscription.encode(&mut writer, 1).unwrap();
-    writer.into_bytes().unwrap()
 }
 
 fn join_request(member: &Str) -> JoinGroupRequest {
