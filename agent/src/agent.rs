@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::groups::coordinator::Coordinator;
 use crate::handlers::admin::merged_sizes::MergedSizes;
+use crate::internal_topics::InternalTopics;
 use crate::membership::Membership;
 use crate::produce::throttle::Throttle;
 use crate::producer_ids::ProducerIds;
@@ -73,6 +74,8 @@ pub struct Agent {
     pub view: View,
     /// Settings of topics.
     pub catalog: Arc<TopicCatalog>,
+    /// Topics that clients take for the brokers' own.
+    pub internal_topics: InternalTopics,
     /// Waiting fetches.
     pub wakers: Arc<Wakers>,
     /// The way into the log.

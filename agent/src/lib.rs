@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod handlers;
 pub mod health;
 pub mod http;
+pub mod internal_topics;
 pub mod kafka;
 pub mod load;
 pub mod membership;

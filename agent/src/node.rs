@@ -37,6 +37,7 @@ use crate::groups::seams::Ownership;
 use crate::groups::settings::GroupSettings;
 use crate::grpc;
 use crate::handlers::admin::merged_sizes::MergedSizes;
+use crate::internal_topics::InternalTopics;
 use crate::kafka::budget::ByteBudget;
 use crate::kafka::connection::{ConnectionLimits, Service};
 use crate::kafka::listener::{self, ListenerLimits};
@@ -232,22 +233,11 @@ impl Node {
         );
         let groups = coordinator(&parts, &reading, &writer, &shards);
         let claiming = Arc::clone(&shards).run(Arc::clone(&groups), stop_listening.clone());
-        tasks.spawn(async {
-            claiming.await;
-            Ok(())
-        });
+        keep(&mut tasks, claiming);
         shards.begun().await;
-        let timers = Arc::clone(&groups).run(stop_listening.clone());
-        tasks.spawn(async {
-            timers.await;
-            Ok(())
-        });
+        keep(&mut tasks, Arc::clone(&groups).run(stop_listening.clone()));
         let expiry = OffsetExpiry::new(Arc::clone(&groups), parts.settings.groups.offsets_retention);
-        let expiring = expiry.run(stop_listening.clone());
-        tasks.spawn(async {
-            expiring.await;
-            Ok(())
-        });
+        keep(&mut tasks, expiry.run(stop_listening.clone()));
         let bound = UnmergedBound {
             batches_max: u64::from(parts.settings.limits.unmerged_batches_max),
             bytes_max: parts.settings.limits.unmerged_bytes_max,
@@ -264,6 +254,7 @@ impl Node {
             view: View::new(Arc::clone(&reading.replica)),
             replica: reading.replica,
             catalog: reading.catalog,
+            internal_topics: InternalTopics::default(),
             wakers: reading.wakers,
             log: writer,
             throttle,
@@ -385,6 +376,14 @@ impl Node {
             tokio::time::sleep(HAND_OVER).await;
         }
     }
+}
+
+/// A task that ends when it is told to, and never by itself.
+fn keep(tasks: &mut JoinSet<Result<(), NodeError>>, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async {
+        task.await;
+        Ok(())
+    });
 }
 
 fn buffer_settings(settings: &Settings) -> BufferSettings {

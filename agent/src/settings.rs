@@ -116,6 +116,8 @@ pub struct GroupSettings {
     pub members_max: u32,
     /// `offsets.retention.minutes`.
     pub offsets_retention: Duration,
+    /// `offsets.topic.num.partitions` of the topic `__consumer_offsets`.
+    pub offsets_topic_partitions: u32,
 }
 
 /// Listeners and connections.

@@ -22,6 +22,7 @@ REASONS = {
     "features-one-by-one": "before version 2 UpdateFeatures says of each feature that it cannot be changed; Kafka says it once for all",
     "no-feature-named": "UpdateFeatures without a feature is INVALID_REQUEST",
     # Records
+    "internal-first": "that a topic is internal is said before its records are looked at",
     "no-fetch-sessions": "a fetch session is asked for and none is made",
     "out-of-range-tells": "OFFSET_OUT_OF_RANGE comes with the log's bounds; Kafka says -1",
     "epoch-below-all": "OffsetForLeaderEpoch finds nothing at an epoch below -1; Kafka finds the beginning of the log",

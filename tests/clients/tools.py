@@ -227,6 +227,15 @@ def topics(context):
         topics --delete --topic "two.*"
         topics --describe --topic assigned
         topics --list
+        topics --create --topic __cluster_metadata
+        topics --create --topic __consumer_offsets --partitions 2
+        topics --list
+        topics --list --exclude-internal
+        topics* --describe --exclude-internal
+        topics --describe --topic __consumer_offsets
+        topics --alter --topic __consumer_offsets --partitions 3
+        topics --delete --topic __consumer_offsets
+        topics --list
     """,
          (r"topics --create .* (--replica-assignment 1,2|--replication-factor 3)|topics --alter --topic grown .* 1,7",
           r"[-+] exit .|\+ Created topic .*|- Error while .*(no such broker is registered\.|Unable to replicate the partition 3 .*)",
@@ -597,7 +606,7 @@ def groups_without_members(context):
     """,
          (r"groups --describe --group g1", r"- stderr: (Consumer group 'g1' has no active members\.)?|\+ (Error: .*|stderr: .*)?Group g1 not found\.|\+ ?",
           "a group that never had members goes with its last offset, not ten minutes later"),
-         (r"groups\* --delete --all-groups", r"[-+] Deletion of requested consumer groups \('reading', ('g1', )?'fresh'\) was successful\.", "g1 is gone already"))
+         (r"groups\* --delete --all-groups", r"[-+] Deletion of requested consumer groups \(('reading', )?('g1', )?'fresh'\) was successful\.", "g1 is gone already"))
 
 
 @case
@@ -644,6 +653,14 @@ def groups_with_members(context):
             all-groups* --list --group-type share
             all-groups* --list --protocol consumer
             all-groups* --list --protocol something
+            topics --list
+            topics --list --exclude-internal
+            topics* --describe --topic __consumer_offsets
+            topics* --describe --exclude-internal
+            configs --describe --entity-type topics --entity-name __consumer_offsets
+            configs --describe --entity-type topics --entity-name __consumer_offsets --all
+            get-offsets --topic-partitions __consumer_offsets:49-51
+            get-offsets --topic-partitions __consumer_offsets:49-51 --exclude-internal-topics
         """)
     finally:
         for member in sum(members, []):

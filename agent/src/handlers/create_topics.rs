@@ -21,6 +21,7 @@ use esker_segment::id::TopicId;
 use super::admin::config_values::{TopicDefaults, Wanted};
 use super::propose_code;
 use crate::agent::Agent;
+use crate::internal_topics;
 use crate::kafka::dispatch::RequestContext;
 use crate::settings::Settings;
 
@@ -46,6 +47,18 @@ impl NewTopic {
             replication_factor: i16::try_from(settings.topics.replication_factor).unwrap_or(i16::MAX),
             configs: BTreeMap::new(),
         }
+    }
+
+    /// A topic that is created because somebody looks for it.
+    #[must_use]
+    pub fn on_demand(name: &str, settings: &Settings) -> Self {
+        let mut new = Self::with_defaults(name, settings);
+        if let Some((partitions, configs)) = internal_topics::defaults(name, settings) {
+            let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+            new.partitions = partitions;
+            new.configs = configs.into_iter().map(owned).collect();
+        }
+        new
     }
 }
 
@@ -157,6 +170,10 @@ fn result(version: i16, name: Str, id: TopicId, new: &NewTopic, defaults: &Topic
 
 async fn one(agent: &Arc<Agent>, asked: CreatableTopic, validate_only: bool) -> Result<(TopicId, NewTopic), Refused> {
     check_name(&asked.name)?;
+    if internal_topics::is_reserved(&asked.name) {
+        let message = format!("Creation of internal topic {} is prohibited.", asked.name);
+        return Err((ErrorCode::InvalidRequest, message));
+    }
     let new = describe(agent, asked)?;
     let id = create(agent, new.clone(), validate_only).await?;
     Ok((id, new))

@@ -16,6 +16,7 @@ use esker_segment::id::{Offset, TopicPartition};
 
 use super::partition_of;
 use crate::agent::Agent;
+use crate::internal_topics::is_internal;
 use crate::settings::CleanupPolicy;
 
 /// The offset that means "everything that there is now".
@@ -29,6 +30,7 @@ pub async fn answer(agent: &Arc<Agent>, request: DeleteRecordsRequest) -> Delete
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let trimmed = match partition_of(&view, asked.partition_index) {
+                Ok(_) if is_internal(&topic.name) => Err(ErrorCode::InvalidTopic),
                 // Whose records only go when a newer one has their key keeps them.
                 Ok(_) if view.as_ref().is_ok_and(|topic| compacts_only(topic.settings.cleanup)) => {
                     Err(ErrorCode::PolicyViolation)

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
 use esker_kafka::{ApiKey, Reader, Str};
 
 use crate::agent::Agent;
 use crate::groups::handlers::{Node, RequestContext as GroupContext, find_coordinator};
 use crate::kafka::connection::{CloseConnection, ReplyChunks};
 use crate::kafka::dispatch::{ReplyHeader, RequestContext, respond};
+
+/// The type of keys that are groups.
+const GROUP: i8 = 0;
 
 /// Answers any of them.
 ///
@@ -38,7 +42,10 @@ pub async fn answer(
                     port: found.endpoint.port,
                 })
             };
-            respond(reply, body, async |request| {
+            respond(reply, body, async |request: FindCoordinatorRequest| {
+                if request.key_type == GROUP {
+                    agent.internal_topics.on_group_looked_for(agent);
+                }
                 find_coordinator(&request, context.version, find)
             })
             .await

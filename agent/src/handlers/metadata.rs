@@ -16,6 +16,7 @@ use tracing::debug;
 use super::admin::describe_cluster::CLUSTER_OPERATIONS;
 use super::create_topics::{NewTopic, create};
 use crate::agent::{Absent, Agent};
+use crate::internal_topics::{is_internal, is_reserved};
 use crate::kafka::dispatch::RequestContext;
 use crate::membership::{Member, MemberView};
 use crate::topics::TopicView;
@@ -107,10 +108,10 @@ async fn named(agent: &Arc<Agent>, name: &Str, may_create: bool) -> Result<Topic
         Err(Absent::Certainly) => {}
     }
     super::create_topics::check_name(name).map_err(|_| ErrorCode::InvalidTopic)?;
-    if !may_create {
+    if !may_create || is_reserved(name) {
         return Err(ErrorCode::UnknownTopicOrPartition);
     }
-    let new = NewTopic::with_defaults(name.as_str(), &agent.settings);
+    let new = NewTopic::on_demand(name.as_str(), &agent.settings);
     match create(agent, new, false).await {
         // Somebody else may have been first; then it is there now.
         Ok(_) | Err((ErrorCode::TopicAlreadyExists, _)) => {
@@ -159,6 +160,7 @@ fn found(placed: &Placed<'_>, topic: &TopicView) -> MetadataResponseTopic {
         error_code: 0,
         name: Some(Str::from(&*topic.name)),
         topic_id: Uuid(topic.id.0),
+        is_internal: is_internal(&topic.name),
         partitions: partitions.collect(),
         ..Default::default()
     }

@@ -25,6 +25,7 @@ use self::acks::{Acks, Patience};
 use self::response::Slot;
 use self::validate::{Refusal, Rules, Valid, validate};
 use crate::agent::{Absent, Agent};
+use crate::internal_topics::may_append;
 use crate::kafka::budget::BudgetShare;
 use crate::kafka::connection::{Accepted, CloseConnection};
 use crate::kafka::dispatch::{ReplyHeader, RequestContext};
@@ -169,6 +170,12 @@ async fn check(
         let found = agent.partition_after_barrier(view.id, index).await;
         let denied = ErrorCode::UnknownTopicOrPartition;
         found.map_err(|why| refuse(why, denied, "no such partition"))?;
+    }
+    if !may_append(context.client_id.as_deref(), &view.name) {
+        return Err(Refusal::new(
+            ErrorCode::InvalidTopic,
+            "nobody appends to an internal topic",
+        ));
     }
     let rules = Rules {
         topic: view.settings,

@@ -160,7 +160,13 @@ pub static KEYS: &[Key] = &[
         "offsets.retention.minutes",
         Slot::Minutes(|s| &mut s.groups.offsets_retention, 1..=INT_MAX),
         "10080",
-        "How long committed offsets are kept after their group became empty.",
+        "How long committed offsets are kept after their group became empty, or after their commit if a stable group no longer subscribes to their topic.",
+    ),
+    key(
+        "offsets.topic.num.partitions",
+        Slot::Count(|s| &mut s.groups.offsets_topic_partitions, 1..=1_000_000),
+        "50",
+        "Partitions of `__consumer_offsets`, the empty topic that is there once a client has looked for a group.",
     ),
     key(
         "socket.request.max.bytes",
@@ -493,6 +499,7 @@ impl Settings {
                 session_timeout_max: zero,
                 members_max: 0,
                 offsets_retention: zero,
+                offsets_topic_partitions: 0,
             },
             network: NetworkSettings {
                 request_bytes_max: 0,

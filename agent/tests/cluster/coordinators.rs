@@ -15,7 +15,7 @@ use esker_kafka::messages::offset_commit_request::{
 use esker_kafka::messages::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
-use esker_kafka::{ErrorCode, Str};
+use esker_kafka::{ErrorCode, Str, TopicRef};
 use esker_metadata::simulated::{Chance, Faults};
 use esker_model::placement::SHARDS;
 use esker_storage::store::{ObjectKey, ObjectMeta, ObjectStore, StoreError};
@@ -371,4 +371,28 @@ async fn a_coordinator_that_lost_its_shards_commits_nothing() {
         "{refused:?}"
     );
     assert_eq!(committed(&mut client, "g", &topic).await, 5);
+}
+
+#[tokio::test]
+async fn agents_that_are_asked_at_once_make_one_topic_of_offsets() {
+    let world = World::new();
+    let agents = [world.start("a").await, world.start("b").await, world.start("c").await];
+    let asked = agents.iter().enumerate().map(async |(n, agent)| {
+        let mut client = agent.connect().await;
+        found(&mut client, &format!("g{n}")).await
+    });
+    futures::future::join_all(asked).await;
+    let named = TopicRef::Name(Str::from("__consumer_offsets"));
+    until("every agent knows it", || {
+        agents.iter().all(|agent| agent.agent.known_topic(&named).is_some())
+    })
+    .await;
+    for agent in &agents {
+        let fold = agent.agent.replica.fold();
+        assert_eq!(
+            fold.topics().map(|topic| topic.name).collect::<Vec<_>>(),
+            ["__consumer_offsets"]
+        );
+        assert_eq!(fold.partition_total(), 50);
+    }
 }

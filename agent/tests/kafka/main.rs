@@ -21,6 +21,7 @@ mod fetch;
 mod fetch_limits;
 mod groups;
 mod idempotence;
+mod internal_topics;
 mod list_offsets;
 mod metadata;
 mod produce;

@@ -22,8 +22,8 @@ use crate::groups::seams::Topic;
 const TOPIC_IDS_SINCE: i16 = 10;
 
 impl Coordinator {
-    /// Answers OffsetCommit 2 to 10. The retention time of versions 2 to 4 is ignored: clients have not set one
-    /// since Kafka 2.1.
+    /// Answers OffsetCommit 2 to 10. The retention time of versions 2 to 4 is ignored; KIP-211 took it out of
+    /// the request.
     pub async fn offset_commit(
         self: &Arc<Self>,
         request: &OffsetCommitRequest,

@@ -16,6 +16,7 @@ use esker_segment::id::{PartitionIndex, TopicPartition};
 use crate::agent::Agent;
 use crate::handlers::create_topics::check_name;
 use crate::handlers::metadata::TOPIC_OPERATIONS;
+use crate::internal_topics::is_internal;
 use crate::kafka::dispatch::RequestContext;
 use crate::topics::TopicView;
 
@@ -143,7 +144,7 @@ impl Page<'_> {
             error_code: 0,
             name: Some(name.clone()),
             topic_id: Uuid(topic.id.0),
-            is_internal: false,
+            is_internal: is_internal(name),
             partitions,
             topic_authorized_operations: TOPIC_OPERATIONS,
         });
