@@ -14,15 +14,18 @@ use esker_kafka_client::HostPort;
 use crate::UsageError;
 use crate::agent::AgentOptions;
 use crate::check_store::CheckStoreArgs;
+use crate::cluster::ClusterCommand;
 use crate::compactor::CompactorArgs;
 use crate::config::{self, Said};
 use crate::consume::ConsumeArgs;
 use crate::dev::DevOptions;
 use crate::explain::ConfigCommand;
+use crate::group::GroupCommand;
 use crate::listen::Listen;
 use crate::process::Serving;
 use crate::produce::ProduceArgs;
 use crate::recover::RecoverArgs;
+use crate::topic::TopicCommand;
 
 /// The node id of a process that is alone by construction.
 const NODE_ID: i32 = 1;
@@ -43,6 +46,15 @@ pub(crate) enum Command {
     Agent(AgentArgs),
     /// Merge, trim and clean up what the agents of a cluster leave in the bucket
     Compactor(CompactorArgs),
+    /// Create, look at, change and delete topics
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Look at consumer groups, move and delete what they have committed
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Look at the cluster
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Write records to a topic: lines, JSON or files
     Produce(ProduceArgs),
     /// Print records of topics

@@ -3,11 +3,13 @@
 //! Owns: exit codes (0 done, 1 failed, 2 wrong arguments or configuration), the last line on stderr.
 //! Does not own: what the commands do (a module each).
 
+mod advice;
 mod agent;
 mod args;
 mod bootstrap;
 mod check_data;
 mod check_store;
+mod cluster;
 mod compactor;
 mod config;
 mod consume;
@@ -15,6 +17,7 @@ mod data_dir;
 mod dev;
 mod escapes;
 mod explain;
+mod group;
 mod listen;
 mod logging;
 mod process;
@@ -23,8 +26,10 @@ mod progress;
 mod quantity;
 mod records;
 mod recover;
+mod rows;
 mod shutdown;
 mod stores;
+mod topic;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -49,10 +54,20 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let advice = advice::of(&error).map_or_else(String::new, |advice| format!("; {advice}"));
             // Nothing can be done about a stderr that is gone.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = writeln!(std::io::stderr(), "error: {error:#}{advice}");
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
+    }
+}
+
+/// Whoever reads stdout may have read enough, as `head` has: no error.
+fn unless_read_enough(outcome: anyhow::Result<()>) -> anyhow::Result<()> {
+    let closed = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
+    match outcome {
+        Err(error) if error.downcast_ref().is_some_and(closed) => Ok(()),
+        other => other,
     }
 }
 
@@ -73,6 +88,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             logging::install(options.log_format)?;
             compactor::run(options)
         }
+        Command::Topic(command) => unless_read_enough(topic::run(command)),
+        Command::Group(command) => unless_read_enough(group::run(command)),
+        Command::Cluster(command) => unless_read_enough(cluster::run(command)),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
         Command::Recover(args) => recover::run(args),

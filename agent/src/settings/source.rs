@@ -62,8 +62,8 @@ pub fn key_of_env(variable: &str) -> Option<&'static str> {
     KEYS.iter().map(|key| key.name).find(|key| env_name(key) == variable)
 }
 
-/// Variables that begin with `ESKER_` without being settings: our log filter, and what Kubernetes puts into every
-/// container beside a service called `esker` (`ESKER_PORT=tcp://…`, `ESKER_SERVICE_HOST`, …).
+/// Variables that begin with `ESKER_` without being settings: our log filter, where commands find a cluster, and what
+/// Kubernetes puts into every container beside a service called `esker` (`ESKER_PORT=tcp://…`, `ESKER_SERVICE_HOST`, …).
 #[must_use]
 pub fn is_reserved_env(variable: &str) -> bool {
     let Some(rest) = variable.strip_prefix("ESKER_") else {
@@ -71,5 +71,5 @@ pub fn is_reserved_env(variable: &str) -> bool {
     };
     let words: Vec<&str> = rest.split('_').collect();
     let kubernetes = words.contains(&"PORT") || (words.contains(&"SERVICE") && words.contains(&"HOST"));
-    rest == "LOG" || kubernetes
+    matches!(rest, "LOG" | "BOOTSTRAP") || kubernetes
 }

@@ -114,6 +114,7 @@ fn kubernetes_service_variables_are_no_settings() {
         "ESKER_SERVICE_PORT_KAFKA",
         "ESKER_PORT_9092_TCP_ADDR",
         "ESKER_LOG",
+        "ESKER_BOOTSTRAP",
     ] {
         assert!(is_reserved_env(name), "{name}");
     }
