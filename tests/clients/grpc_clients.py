@@ -1,9 +1,8 @@
 """The examples of gRPC clients (examples/python, examples/go) beside Kafka clients, on the same topics: what one writes the other reads.
 
-Owns: the flights as records with everything that a record may have, how the examples are run. Does not own: the examples; groups,
+Owns: how the examples are run, what is demanded of flights that were read. Does not own: the examples; groups,
 connections that break and reflection (`grpc_groups`, `grpc_cuts`, `grpc_described`).
 """
-import calendar
 import json
 import subprocess
 import time
@@ -84,21 +83,13 @@ _records = None
 
 
 def records():
-    """The flights as records. Cancelled ones have a null value, those that did not arrive an empty one; SkyWest's keys are empty."""
+    """The flights as the example has them: null, empty and other keys and values, headers that repeat, are empty or null."""
     global _records
     if _records is None:
-        data, _records = flights.dataset(), []
-        for number, (key, value) in enumerate(zip(data.keys, data.values)):
-            flight = json.loads(value)
-            delay = flight["arr_delay"]
-            headers = [("line", b"%d" % number), ("stop", flight["origin"].encode()), ("stop", flight["dest"].encode()), ("gate", b""),
-                       ("delay", None if delay is None else b"%d" % delay)]
-            key = b"" if flight["carrier"] == "OO" and key is not None else key
-            value = None if flight["dep_time"] is None else b"" if flight["arr_time"] is None else value
-            when = calendar.timegm(time.strptime(flight["time_hour"], "%Y-%m-%dT%H:%M:%SZ")) * 1000 + number % 1000
-            _records.append((key, value, headers, when))
-        equal([sum(r[0] is None for r in _records), sum(r[0] == b"" for r in _records), sum(r[1] is None for r in _records), sum(r[1] == b"" for r in _records)],
-              [flights.WITHOUT_TAIL_NUMBER, 32, 8_255, 458], "null keys, empty keys, null values, empty values")
+        written = stock.run(PYTHON.command("nycflights")).stdout.splitlines()
+        _records = [read(json.loads(line)) for line in written]
+        kinds = [sum(record[field] == kind for record in _records) for field in (0, 1) for kind in (None, b"")]
+        equal([len(_records), *kinds], [flights.FLIGHTS, flights.WITHOUT_TAIL_NUMBER, 32, 8_255, 458], "flights, null and empty keys, null and empty values")
     return _records
 
 
@@ -141,6 +132,25 @@ def read_with_librdkafka(bootstrap, topic):
     return places
 
 
+def read_with_console(bootstrap, topic, path):
+    """The same by Java's console consumer, to which a header is text, and what is null a marker."""
+    shown = [part for name in ("timestamp", "partition", "offset", "headers", "key") for part in ("--formatter-property", f"print.{name}=true")]
+    with open(path, "wb") as out:
+        stock.run(stock.java_command(stock.CONSOLE_CONSUMER, "--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning", "--timeout-ms", 20_000,
+                                     "--max-messages", flights.FLIGHTS, *shown, "--formatter-property", f"null.literal={stock.NULL_MARKER}"), stdout=out)
+    places = {}
+    for line in open(path):
+        when, partition, offset, headers, key, value = line.rstrip("\n").split("\t", 5)
+        pairs = [header.split(":", 1) for header in headers.split(",")]
+        record = unmarked(key), unmarked(value), [(name, unmarked(value)) for name, value in pairs], int(when.removeprefix("CreateTime:"))
+        places.setdefault(int(partition.removeprefix("Partition:")), []).append((int(offset.removeprefix("Offset:")), record))
+    return places
+
+
+def unmarked(text):
+    return None if text == stock.NULL_MARKER else text.encode()
+
+
 def timed(context, what, function, *arguments):
     began = time.monotonic()
     result = function(*arguments)
@@ -162,9 +172,9 @@ def flights_of_kafka_clients(context):
 
 @case(grpc=True)
 def flights_of_grpc_clients(context):
-    """The examples write the flights; Kafka clients read what they wrote, record for record, each key where a Kafka client puts it."""
+    """The examples write the flights; Kafka clients read what they wrote, record for record, each key where the Java client puts it."""
     broker = context.shared()
-    homes = homes_of_keys(broker.bootstrap, context.topic("homes"))
+    homes = homes_of_keys(context, broker.bootstrap)
     for language in LANGUAGES:
         topic = stock.create_topic(broker.bootstrap, context.topic(f"flights-of-{language.name}"), PARTITIONS)
         acknowledged = timed(context, language.name, language.produce, broker.grpc, topic, records())
@@ -172,11 +182,45 @@ def flights_of_grpc_clients(context):
         equal(verify(found, f"{topic} by librdkafka"), homes, f"{topic}: partitions of keys")
         stored = {int(record[2][0][1]): (partition, offset) for partition, some in found.items() for offset, record in some}
         equal(acknowledged, [stored[number] for number in range(flights.FLIGHTS)], f"{topic}: where the acks say that the flights are")
+    # The last one, which Go has written.
+    verify(timed(context, "console", read_with_console, broker.bootstrap, topic, context.work / "console"), f"{topic} by the console consumer")
 
 
-def homes_of_keys(bootstrap, topic):
-    """Where librdkafka, as the Java client does, puts each key of the flights."""
-    stock.create_topic(bootstrap, topic, PARTITIONS)
+def homes_of_keys(context, bootstrap):
+    """Where the Java client puts each key of the flights."""
+    topic = stock.create_topic(bootstrap, context.topic("homes"), PARTITIONS)
     keys = {record[0] for record in records()} - {None}
-    producer = stock.producer(bootstrap, partitioner="murmur2_random", linger_ms=20)
-    return {m.key(): m.partition() for m in stock.send(producer, topic, ((key, b"") for key in keys))}
+    path = context.work / "keys"
+    path.write_bytes(b"".join(key + b"\t\n" for key in sorted(keys)))
+    with open(path, "rb") as lines:
+        stock.run(stock.java_command(stock.CONSOLE_PRODUCER, "--bootstrap-server", bootstrap, "--topic", topic, "--reader-property", "parse.key=true",
+                                     "--reader-property", "key.separator=\t"), stdin=lines)
+    homes = {message.key(): partition for partition in range(PARTITIONS) for message in stock.read(bootstrap, topic, partition)}
+    equal(set(homes), keys, "keys that the console producer has written")
+    return homes
+
+
+@case(grpc=True)
+def errors_say_what_to_do(context):
+    """What the examples say of errors: Kafka's code and name, whether it passes, advice; and of a batch that was refused in part what is stored."""
+    broker = context.shared()
+    small = stock.create_topic(broker.bootstrap, context.topic("small"), 2, max_message_bytes=2_000)
+    records = [(b"key", b"x" * size, [], 0, partition) for partition, size in ((0, 10), (1, 5_000))]
+    for language in LANGUAGES:
+        said = fails(language, "produce", broker.grpc, "--topic", "no topic", lines="{}\n")
+        check("(Kafka's 17, INVALID_TOPIC_EXCEPTION; stays)" in said and "use another name" in said, f"{language.name} of a wrong name: {said}")
+        said = fails(language, "produce", broker.grpc, "--topic", small, lines="".join(line(*record) for record in records))
+        for text in ("stored of batch 0", "(Kafka's 10, MESSAGE_TOO_LARGE; stays)", "raise max.message.bytes of the topic"):
+            check(text in said, f"{language.name} of a record that is too large does not say {text}: {said}")
+        said = fails(language, "consume", broker.grpc, "--topic", small + "-not")
+        check("UNKNOWN_TOPIC_OR_PARTITION" in said and "create the topic" in said, f"{language.name} of a topic that does not exist: {said}")
+        said = fails(language, "admin", broker.grpc, "create", small, "2")
+        check("TOPIC_ALREADY_EXISTS" in said and "use the topic that exists" in said, f"{language.name} of a topic that exists: {said}")
+    equal([m.value() for m in stock.read(broker.bootstrap, small, 0)], [b"x" * 10] * len(LANGUAGES), "what is stored of the batches")
+
+
+def fails(language, tool, grpc, *arguments, lines=""):
+    process = language.popen(tool, grpc, *arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    said = process.communicate(lines, timeout=SECONDS)[1]
+    equal(process.returncode, 1, f"exit code of {language.name} {tool} {arguments}, which says {said[-1500:]}")
+    return said
