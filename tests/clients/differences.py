@@ -6,7 +6,7 @@ Owns: the reasons. Does not own: where they hold (`differs=` of the steps), what
 REASONS = {
     # Topics and configs
     "replicas": "durability is the bucket's: any replication factor and any brokers are accepted, and the factor is shown back",
-    "too-many-partitions": "a topic has 10,000 partitions at most: INVALID_PARTITIONS; Kafka says POLICY_VIOLATION where one request would make as many",
+    "too-many-partitions": "a topic has 10,000 partitions at most: INVALID_PARTITIONS; Kafka says POLICY_VIOLATION where one request would make more, of however many topics",
     "kafka-breaks": "Kafka fails over the request: it says UNKNOWN_SERVER_ERROR, or never answers; here it is refused with a reason, or means what it says",
     "nan": "min.cleanable.dirty.ratio takes no NaN",
     "metadata-by-id": "Metadata finds topics by id from version 10; Kafka refuses ids before version 12",
@@ -25,6 +25,7 @@ REASONS = {
     "internal-first": "that a topic is internal is said before its records are looked at",
     "no-fetch-sessions": "a fetch session is asked for and none is made",
     "out-of-range-tells": "OFFSET_OUT_OF_RANGE comes with the log's bounds; Kafka says -1",
+    "no-followers": "there are no followers: who says that it is one is answered like any consumer; Kafka says NOT_LEADER_OR_FOLLOWER to who is no replica",
     "epoch-below-all": "OffsetForLeaderEpoch finds nothing at an epoch below -1; Kafka finds the beginning of the log",
     "any-of-one-partition": "a partition that is twice in a Produce or Fetch request is answered twice; Kafka takes the last",
     "bytes-after-batches": "bytes after the last batch are refused; Kafka passes over less than a batch",
@@ -40,6 +41,7 @@ REASONS = {
     # Groups
     "share-groups": "share groups are not served: a key of theirs has no coordinator",
     "refused-join-leaves-no-group": "Kafka keeps an empty group of a JoinGroup that it refused, until it tidies up; here none comes of it",
+    "sync-of-who-leaves": "a SyncGroup that waits while its member leaves gets UNKNOWN_MEMBER_ID; Kafka never answers it",
     "equal-votes": "of protocols with as many votes the first by name is taken; in Kafka the order of a hash table decides",
     "protocol-offered-twice": "a protocol that a member names twice counts once; Kafka never chooses it",
     "unreadable-subscription": "Kafka's coordinator breaks on some subscriptions that it cannot read and never answers; here the group goes on",

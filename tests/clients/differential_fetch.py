@@ -171,3 +171,19 @@ def sessions(both):
             fetch(both, version, name, (0, 0, {}), sessionId=session, sessionEpoch=number,
                   differs={"sessionId": ("no-fetch-sessions", ..., 0)} if number == 0 else {})
         fetch(both, version, name, (0, 0, {}), forgottenTopicsData=[{"topic": name, "partitions": [0]}])
+
+
+@scenario
+def followers_that_are_none(both):
+    """Who says that it is a replica."""
+    def served(version):
+        reason, at = "no-followers", "responses[*].partitions[*]."
+        listed = {at + "errorCode": (reason, "NOT_LEADER_OR_FOLLOWER", "NONE"), at + "highWatermark": (reason, -1, 5), at + "lastStableOffset": (reason, -1, 5),
+                  at + "records[*]": (reason, ABSENT, ...)}
+        return listed | ({at + "logStartOffset": (reason, -1, 0)} if version >= 5 else {}) | ({at + "currentLeader": (reason, ..., ABSENT)} if version >= 16 else {})
+    name, topic_id, _ = filled(both, "followed")
+    for replica in (-2, 0, 1, 9):
+        for version in (*VERSIONS, 13, 15, 18):
+            by_id = version >= 13
+            fetch(both, version, None if by_id else name, (0, 0, {}), topic_id=topic_id if by_id else None, replicaId=replica,
+                  replicaState={"replicaId": replica, "replicaEpoch": -1}, differs=served(version) if replica >= 0 else {})

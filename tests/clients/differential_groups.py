@@ -414,6 +414,18 @@ def assignments_may_be_empty(both):
 
 
 @scenario
+def member_leaves_while_it_waits_for_its_assignment(both):
+    group = Group(both)
+    one, two = group.member("first").alone(), group.member("second")
+    together(group, one, two)
+    waiting = two.start_sync(wait=2, differs={"": ("sync-of-who-leaves", SILENT, RESPONSE)})
+    group.until(COMPLETING, 2)
+    group.leave(two.id)
+    waiting.answer()
+    group.describe()
+
+
+@scenario
 def syncs_that_are_refused(both):
     unknown = Group(both, "unknown")
     group = Group(both)

@@ -64,6 +64,9 @@ def not_created(both):
                    differs=accepted("replicas", version, "counts", "INVALID_REPLICATION_FACTOR", replicas=replicas))
         create(both, version, topic(both.name("counts"), 10_001), validateOnly=True,
                differs={"topics[counts].errorCode": ("too-many-partitions", "POLICY_VIOLATION", "INVALID_PARTITIONS")})
+        create(both, version, *(topic(both.name(f"half{n}"), 6_000) for n in range(2)), validateOnly=True,
+               differs=accepted("too-many-partitions", version, "half0", "POLICY_VIOLATION", partitions=6_000)
+               | accepted("too-many-partitions", version, "half1", "POLICY_VIOLATION", partitions=6_000))
         create(both, version, topic(both.name("twice")), topic(both.name("twice")), topic(both.name("once")))
         create(both, version, topic(both.name("twice"), 2))
         create(both, version, topic(there), topic(both.name("beside")))

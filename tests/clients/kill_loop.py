@@ -1,4 +1,4 @@
-"""kill -9 in a loop under live producers and consumers; the history checker decides.
+"""kill -9 in a loop under live producers and consumers; the history checker decides. And under groups that commit offsets.
 
 Owns: the loop, and how each client's history is recorded. Does not own: the verdicts (`history`).
 Kills come at random times: in the middle of traffic after a random number of acknowledgements, right after the ready line, and
@@ -329,3 +329,59 @@ def checkpoints_merges_and_kills(context):
                 Confluent("p", bootstrap, topics["p"], recorder, idempotent=False)]
     run_loop(context, 30, 4.0, clients, "ip", esker_checkpoint_commits=8, esker_checkpoint_interval="200ms", esker_gc_grace="0ms",
              esker_cache_bytes="64KiB", esker_flush_age="1ms", esker_flush_min_interval="0ms", esker_merge_segments=4, esker_merge_age="100ms")
+
+
+class Committer(Client):
+    """Commits rising offsets for a group of its own, one after the other, and remembers which were acknowledged."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.tried = self.acked = 0
+
+    def work(self):
+        consumer = stock.consumer(self.bootstrap, self.name, reconnect_backoff_ms=20, reconnect_backoff_max_ms=200)
+        while not self.stopping.is_set():
+            self.tried += 1
+            asked = stock.TopicPartition(self.topic, 0, self.tried, metadata=f"commit {self.tried}")
+            try:
+                answers = consumer.commit(offsets=[asked], asynchronous=False)
+            except stock.KafkaException:
+                time.sleep(0.02)
+                continue
+            if all(answer.error is None for answer in answers):
+                self.acked = self.tried
+        consumer.close()
+
+    def judge(self, least):
+        """What is committed is at least what was acknowledged before the kill, and was asked for."""
+        consumer = stock.consumer(self.bootstrap, self.name)
+        found, = consumer.committed([stock.TopicPartition(self.topic, 0)], timeout=30)
+        consumer.close()
+        check(least <= found.offset <= self.tried, f"{self.name}: offset {found.offset}, acknowledged {least}, tried {self.tried}")
+        equal(found.metadata, f"commit {found.offset}", "what was committed with it")
+
+
+@case(own_broker=True)
+def offset_commits(context):
+    """Groups commit all the time, 20 kills: an acknowledged commit is there after each."""
+    seed = int(os.environ.get("ESKER_KILL_SEED", random.SystemRandom().randrange(1_000_000)))
+    dice, kills, recorder = random.Random(seed), 20, Recorder(context.work / "history.jsonl")
+    broker = context.broker()
+    topic = stock.create_topic(broker.bootstrap, context.topic("committed"), 1)
+    committers = [Committer(context.topic(f"group{n}"), broker.bootstrap, topic, recorder) for n in range(5)]
+    for committer in committers:
+        committer.start()
+    try:
+        for _ in range(kills):
+            marks, more = [c.acked for c in committers], dice.randrange(1, 100)
+            wait_until(lambda: recorder.check() and all(c.acked >= mark + more for c, mark in zip(committers, marks)), 60, "every group goes on")
+            broker.kill()
+            acked = [c.acked for c in committers]
+            broker.start()
+            for committer, least in zip(committers, acked):
+                committer.judge(least)
+    finally:
+        for committer in committers:
+            committer.finish()
+    recorder.check()
+    context.note(f"seed {seed}, {kills} kills, {sum(c.acked for c in committers)} commits")

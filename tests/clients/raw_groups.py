@@ -111,10 +111,10 @@ class Member:
     def generation(self):
         return self.joined.at("generationId")
 
-    def start_sync(self, assignments=(), *, differs=None, **more):
+    def start_sync(self, assignments=(), *, differs=None, wait=10, **more):
         body = {"groupId": self.group.id, "memberId": self.id, "generationId": self.generation, "groupInstanceId": self.instance, "protocolType": self.kind,
                 "protocolName": self.joined.at("protocolName"), "assignments": assigned(*assignments)} | more
-        return self.group.both.start("SYNC_GROUP", self.sync_version, body, connection=self.label, client=self.label, differs=differs)
+        return self.group.both.start("SYNC_GROUP", self.sync_version, body, connection=self.label, client=self.label, differs=differs, wait=wait)
 
     def sync(self, *assignments, **more):
         """A SyncGroup and its answer."""
