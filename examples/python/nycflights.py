@@ -6,6 +6,7 @@ are null for flights that were cancelled and empty for those that did not arrive
 """
 import calendar
 import csv
+import functools
 import importlib.util
 import io
 import json
@@ -33,8 +34,12 @@ def line(number, flight):
         value = None if flight["dep_time"] is None else ""
     delay = None if flight["arr_delay"] is None else str(flight["arr_delay"])
     headers = [["line", str(number)], ["airport", flight["origin"]], ["airport", flight["dest"]], ["gate", ""], ["delay", delay]]
-    hour = calendar.timegm(time.strptime(flight["time_hour"], "%Y-%m-%dT%H:%M:%SZ"))
-    return {"key": key, "value": value, "headers": headers, "timestamp": 1000 * (hour + 60 * flight["minute"])}
+    return {"key": key, "value": value, "headers": headers, "timestamp": 1000 * (seconds(flight["time_hour"]) + 60 * flight["minute"])}
+
+
+@functools.cache
+def seconds(hour):
+    return calendar.timegm(time.strptime(hour, "%Y-%m-%dT%H:%M:%SZ"))
 
 
 if __name__ == "__main__":

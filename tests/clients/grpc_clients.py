@@ -5,11 +5,13 @@ connections that break and reflection (`grpc_groups`, `grpc_cuts`, `grpc_describ
 """
 import json
 import subprocess
+import tempfile
+import threading
 import time
 
 import flights
 import stock
-from harness import CACHE, ROOT, Failed, case, check, equal
+from harness import CACHE, ROOT, case, check, equal
 
 PARTITIONS = 4
 SECONDS = 120
@@ -43,15 +45,16 @@ class Language:
         return places
 
     def run(self, tool, grpc, *arguments):
-        """Runs it to its end and returns the lines of JSON that it has written."""
-        process = self.popen(tool, grpc, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
-        try:
-            out, err = process.communicate(timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise Failed(f"{self.name} {tool} does not end within {SECONDS} s: {process.communicate()[1].decode()[-1500:]}") from None
-        check(process.returncode == 0, f"{self.name} {tool} exits {process.returncode}: {err.decode()[-1500:]}")
-        return [json.loads(line) for line in out.splitlines()]
+        """Runs it to its end and yields the lines of JSON that it writes."""
+        with tempfile.TemporaryFile() as errors:
+            process = self.popen(tool, grpc, *arguments, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
+            timer = threading.Timer(SECONDS, process.kill)
+            timer.start()
+            yield from map(json.loads, process.stdout)
+            timer.cancel()
+            code = process.wait(SECONDS)
+            errors.seek(0)
+            check(code == 0, f"{self.name} {tool} exits {code} (it has {SECONDS} s): {errors.read().decode()[-1500:]}")
 
 
 PYTHON = Language("python", lambda tool: [CACHE / "venv" / "bin" / "python", ROOT / "examples" / "python" / f"{tool}.py"])
@@ -132,14 +135,13 @@ def read_with_librdkafka(bootstrap, topic):
     return places
 
 
-def read_with_console(bootstrap, topic, path):
+def read_with_console(bootstrap, topic):
     """The same by Java's console consumer, to which a header is text, and what is null a marker."""
     shown = [part for name in ("timestamp", "partition", "offset", "headers", "key") for part in ("--formatter-property", f"print.{name}=true")]
-    with open(path, "wb") as out:
-        stock.run(stock.java_command(stock.CONSOLE_CONSUMER, "--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning", "--timeout-ms", 20_000,
-                                     "--max-messages", flights.FLIGHTS, *shown, "--formatter-property", f"null.literal={stock.NULL_MARKER}"), stdout=out)
+    command = stock.java_command(stock.CONSOLE_CONSUMER, "--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning", "--timeout-ms", 20_000,
+                                 "--max-messages", flights.FLIGHTS, *shown, "--formatter-property", f"null.literal={stock.NULL_MARKER}")
     places = {}
-    for line in open(path):
+    for line in stock.popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout:
         when, partition, offset, headers, key, value = line.rstrip("\n").split("\t", 5)
         pairs = [header.split(":", 1) for header in headers.split(",")]
         record = unmarked(key), unmarked(value), [(name, unmarked(value)) for name, value in pairs], int(when.removeprefix("CreateTime:"))
@@ -175,15 +177,13 @@ def flights_of_grpc_clients(context):
     """The examples write the flights; Kafka clients read what they wrote, record for record, each key where the Java client puts it."""
     broker = context.shared()
     homes = homes_of_keys(context, broker.bootstrap)
-    for language in LANGUAGES:
+    for language, kafka in ((PYTHON, read_with_librdkafka), (GO, read_with_console)):
         topic = stock.create_topic(broker.bootstrap, context.topic(f"flights-of-{language.name}"), PARTITIONS)
         acknowledged = timed(context, language.name, language.produce, broker.grpc, topic, records())
-        found = read_with_librdkafka(broker.bootstrap, topic)
-        equal(verify(found, f"{topic} by librdkafka"), homes, f"{topic}: partitions of keys")
+        found = timed(context, "librdkafka" if language is PYTHON else "console", kafka, broker.bootstrap, topic)
+        equal(verify(found, f"{topic} by a Kafka client"), homes, f"{topic}: partitions of keys")
         stored = {int(record[2][0][1]): (partition, offset) for partition, some in found.items() for offset, record in some}
         equal(acknowledged, [stored[number] for number in range(flights.FLIGHTS)], f"{topic}: where the acks say that the flights are")
-    # The last one, which Go has written.
-    verify(timed(context, "console", read_with_console, broker.bootstrap, topic, context.work / "console"), f"{topic} by the console consumer")
 
 
 def homes_of_keys(context, bootstrap):
