@@ -269,6 +269,8 @@ impl Refusal {
                         "check that this is the gRPC port of an Esker agent, of this version or a newer one"
                     }
                     Code::Unavailable | Code::ResourceExhausted => "try again in a moment, perhaps at another agent",
+                    // Found here, before the message is decoded.
+                    Code::OutOfRange => "allow longer messages (`ClientBuilder::message_bytes_max`)",
                     _ => "",
                 }
                 .to_owned(),

@@ -1,4 +1,4 @@
-//! A client of [Esker](https://crates.io/crates/esker-client), an event streaming broker that keeps its data in an object store.
+//! A client of Esker, an event streaming broker that keeps its data in an object store.
 //!
 //! It speaks Esker's gRPC API (`esker.v1`) and reaches the same topics, offsets and consumer groups as clients of the Kafka
 //! protocol. It runs on tokio.

@@ -18,6 +18,8 @@ pub(super) struct Events {
     stream: Option<Open>,
     /// Since the last event, something has failed.
     outage: Option<Outage>,
+    /// No stream is opened before.
+    retry_at: Option<Instant>,
 }
 
 struct Open {
@@ -39,15 +41,20 @@ impl Events {
             client,
             stream: None,
             outage: None,
+            retry_at: None,
         }
     }
 
     /// Has a stream open.
     pub(super) async fn open(&mut self, request: &SubscribeRequest) -> Result<(), Error> {
         while self.stream.is_none() {
+            if let Some(at) = self.retry_at {
+                tokio::time::sleep_until(at).await;
+                self.retry_at = None;
+            }
             match self.try_open(request.clone()).await {
                 Ok(open) => self.stream = Some(open),
-                Err(error) => self.wait_out(error).await?,
+                Err(error) => self.failed(error)?,
             }
         }
         Ok(())
@@ -76,7 +83,7 @@ impl Events {
             self.outage = None;
         }
         self.stream = None;
-        self.wait_out(error).await?;
+        self.failed(error)?;
         Ok(Heard::Cut)
     }
 
@@ -101,15 +108,15 @@ impl Events {
         Err(error)
     }
 
-    /// Waits before the next attempt, unless there is to be none.
-    async fn wait_out(&mut self, error: Error) -> Result<(), Error> {
+    /// There is to be another attempt after a pause, or none.
+    fn failed(&mut self, error: Error) -> Result<(), Error> {
         if !error.passes() {
             return Err(error);
         }
         tracing::debug!(%error, "a subscription was cut");
         let policy = &self.client.shared.retry;
         let outage = self.outage.get_or_insert_with(|| Outage::new(policy));
-        tokio::time::sleep(outage.failed(policy, error)?).await;
+        self.retry_at = Some(Instant::now() + outage.failed(policy, error)?);
         Ok(())
     }
 }

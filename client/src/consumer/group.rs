@@ -162,6 +162,14 @@ pub struct GroupSubscription {
     commits: bool,
 }
 
+impl fmt::Debug for GroupSubscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupSubscription")
+            .field("group", &self.committer.group)
+            .finish_non_exhaustive()
+    }
+}
+
 impl GroupSubscription {
     /// The next event; absent after an error. May be dropped before it is ready.
     pub async fn next(&mut self) -> Option<Result<GroupEvent, Error>> {

@@ -6,6 +6,7 @@
 //! Invariants: between two cuts and across them, each partition is read without gap or repetition.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::vec;
@@ -29,6 +30,12 @@ use crate::record::ConsumedRecord;
 pub struct Subscription {
     batches: BoxStream<'static, Result<Records, Error>>,
     records: vec::IntoIter<ConsumedRecord>,
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").finish_non_exhaustive()
+    }
 }
 
 /// Where a subscription is.

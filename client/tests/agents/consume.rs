@@ -60,8 +60,7 @@ async fn what_cannot_be_read_is_told() {
         .consumer()
         .subscribe([(("t", 7), Position::Earliest)])
         .await
-        .err()
-        .unwrap();
+        .unwrap_err();
     assert!(unknown.is_kafka("UNKNOWN_TOPIC_OR_PARTITION"), "{unknown}");
     let nothing: [((&str, i32), Position); 0] = [];
     assert!(matches!(

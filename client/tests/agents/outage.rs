@@ -66,9 +66,8 @@ async fn calls_give_up_at_the_deadline() {
             .consumer()
             .subscribe([(("t", 0), Position::Earliest)])
             .await
-            .err()
-            .unwrap(),
-        client.consumer().group("g", ["t"]).join().await.err().unwrap(),
+            .unwrap_err(),
+        client.consumer().group("g", ["t"]).join().await.unwrap_err(),
     ];
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     for error in gave_up {

@@ -1,12 +1,14 @@
 //! Records that are refused, and what becomes of those beside them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use esker_client::admin::NewTopic;
 use esker_client::{Error, Record};
 
-use crate::broker::Broker;
-use crate::stored::{client_of, stored};
+use crate::broker::{Broker, World};
+use crate::proxy::Proxy;
+use crate::stored::{client_of, quick, stored};
 
 #[tokio::test]
 async fn a_record_that_is_refused_does_not_take_others_along() {
@@ -19,7 +21,8 @@ async fn a_record_that_is_refused_does_not_take_others_along() {
         (("cleanup.policy", "compact"), Record::new("no key"), "INVALID_RECORD"),
     ];
     for (config, bad, name) in cases {
-        let broker = Broker::start().await;
+        // What is sent behind a batch that is refused waits for its sequence to come up, which it never does.
+        let broker = World::new().start(&[("esker.produce.order.wait", "20ms")]).await;
         let mut kafka = broker.connect().await;
         let topic = kafka.create("t", 2, &[config]).await;
         let client = client_of(&broker).await;
@@ -68,6 +71,64 @@ async fn a_record_that_is_refused_does_not_take_others_along() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_are_refused_while_connections_are_cut_are_told_truly() {
+    for seed in [1, 2, 3] {
+        let world = World::new();
+        let settings = [("esker.produce.order.wait", "20ms")];
+        let agents = [world.start(&settings).await, world.start(&settings).await];
+        let mut kafka = agents[0].connect().await;
+        let topic = kafka.create("t", 2, &[("max.message.bytes", "3000")]).await;
+        let proxies = [Proxy::start(agents[0].grpc).await, Proxy::start(agents[1].grpc).await];
+        let client = quick().address(&proxies[0].address).address(&proxies[1].address);
+        let producer = client
+            .build()
+            .unwrap()
+            .producer("t")
+            .batch_bytes(1_000)
+            .open()
+            .await
+            .unwrap();
+        for (nth, proxy) in (0..).zip(&proxies) {
+            proxy.cut_after(seed * 10 + nth, 4_000..20_000);
+            proxy.cut();
+        }
+        let mut deliveries = Vec::new();
+        for nth in 0..600 {
+            let (is_bad, partition) = (nth % 97 == 50, nth % 2);
+            let value = format!("{nth:0>width$}", width = if is_bad { 5_000 } else { 30 });
+            let delivery = producer.send(Record::new(value).partition(partition)).await.unwrap();
+            deliveries.push((nth, is_bad, delivery));
+        }
+        let (mut told, mut unknown) = (BTreeMap::new(), BTreeSet::new());
+        for (nth, is_bad, delivery) in deliveries {
+            match delivery.await {
+                Ok(stored) => drop(told.insert(nth, (stored.partition, stored.offset))),
+                Err(Error::Unknown(_)) => drop(unknown.insert(nth)),
+                Err(error) => assert!(is_bad && error.is_kafka("MESSAGE_TOO_LARGE"), "{nth}: {error}"),
+            }
+        }
+        let mut found = BTreeMap::new();
+        for partition in 0..2 {
+            let records = stored(&mut kafka, &topic, partition).await;
+            let numbers: Vec<i32> = records.iter().map(|(_, value)| value.parse().unwrap()).collect();
+            assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+            let places = records.into_iter().map(|(offset, _)| (partition, offset));
+            found.extend(numbers.into_iter().zip(places));
+        }
+        assert!(
+            told.len() > 500 && unknown.len() < 90,
+            "{} told, {} unknown",
+            told.len(),
+            unknown.len()
+        );
+        found.retain(|nth, _| !unknown.contains(nth));
+        assert_eq!(found, told);
+        let connections: u64 = proxies.iter().map(Proxy::connections).sum();
+        assert!(connections > 8, "cut only {connections} times");
+    }
+}
+
 #[tokio::test]
 async fn partitions_that_come_later_are_found_and_others_refused() {
     let broker = Broker::start().await;
@@ -107,9 +168,7 @@ async fn partitions_that_come_later_are_found_and_others_refused() {
 
 #[tokio::test]
 async fn a_topic_that_does_not_exist_or_is_deleted_is_told() {
-    let broker = crate::broker::World::new()
-        .start(&[("auto.create.topics.enable", "false")])
-        .await;
+    let broker = World::new().start(&[("auto.create.topics.enable", "false")]).await;
     let client = client_of(&broker).await;
     let missing = client.producer("none").open().await.unwrap_err();
     assert!(missing.is_kafka("UNKNOWN_TOPIC_OR_PARTITION"), "{missing}");
