@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+pub(crate) use catalogue::{GRPC_CODES, GRPC_METHODS};
 pub use catalogue::{Kind, Label, METRICS, Metric, Unit};
 pub(crate) use process::cpu_seconds_used;
 

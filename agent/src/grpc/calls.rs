@@ -15,7 +15,7 @@ use esker_kafka::{ApiKey, Reader, Str, Writer};
 use tonic::Status;
 
 use super::errors::internal;
-use super::metered::Received;
+use super::limits::Received;
 use crate::agent::Agent;
 use crate::kafka::budget::{BudgetShare, ByteBudget, Purpose};
 use crate::kafka::connection::{ConnectionContext, Frame, Reply, ReplyChunks, Service};
@@ -55,7 +55,7 @@ impl Caller {
     /// Has a request taken in under the budget of the message that it was made from, if that has any.
     pub(super) async fn take_under<R: Request>(
         &self,
-        held: Option<BudgetShare>,
+        held: Option<Arc<BudgetShare>>,
         version: i16,
         request: &R,
     ) -> Result<Taken, Status> {
@@ -69,7 +69,7 @@ impl Caller {
             Some(share) => share,
             None => {
                 let granted = self.budget.take(purpose, bytes.len(), bytes.len()).await;
-                granted.map_err(|cause| Status::resource_exhausted(format!("{cause}; try again later")))?
+                Arc::new(granted.map_err(|cause| Status::resource_exhausted(format!("{cause}; try again later")))?)
             }
         };
         let frame = Frame {

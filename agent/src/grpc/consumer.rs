@@ -18,10 +18,10 @@ use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::calls::Caller;
-use super::errors::{check, check_name, internal, invalid};
+use super::errors::{check, check_name, error_code, internal, invalid, outside};
 use super::records::{Most, Shown, shown};
 use super::served::Served;
-use super::{group_admin, subscribe};
+use super::{group_admin, measured, subscribe};
 use crate::fetch;
 
 /// The last version of a fetch that names topics.
@@ -65,6 +65,7 @@ struct Read {
 impl Consumer for Served {
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchResponse>, Status> {
         let caller = self.caller(&request);
+        let share = self.reader(&caller);
         let request = request.into_inner();
         check_name(&request.topic)?;
         let place = Place {
@@ -78,13 +79,14 @@ impl Consumer for Served {
             from,
             most: Most {
                 records: if records == 0 { usize::MAX } else { records },
-                bytes: bytes_of(request.max_bytes),
+                bytes: bytes_of(request.max_bytes).min(share.bytes()),
                 decompressed_bytes: self.agent.decompressed_bytes_max(),
             },
             wait_ms: i32::try_from(request.max_wait_ms.min(WAIT_MAX_MS)).expect("limited"),
             committed,
         };
         let (data, shown) = read_at(&caller, &place, read).await?;
+        measured::records_read(shown.records.len());
         Ok(Response::new(FetchResponse {
             records: shown.records,
             next_offset: shown.next_offset,
@@ -97,7 +99,8 @@ impl Consumer for Served {
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
         let caller = self.caller(&request);
-        let events = subscribe::events(caller, request.into_inner(), &self.tasks, &self.subscriptions)?;
+        let share = self.reader(&caller);
+        let events = subscribe::events(caller, request.into_inner(), &self.tasks, share)?;
         Ok(Response::new(Box::pin(events)))
     }
 
@@ -125,7 +128,11 @@ async fn read_at(caller: &Caller, place: &Place, read: Read) -> Result<(Partitio
     let answer = fetch_places(caller, &places, read.most.bytes, read.wait_ms, read.committed).await?;
     let found = answer.into_iter().next();
     let (_, data) = found.ok_or_else(|| internal("Fetch", &"no answer"))?;
-    check(data.error_code, &format!("offset {} in {place}", read.from), None)?;
+    let what = format!("offset {} in {place}", read.from);
+    if error_code(data.error_code) == ErrorCode::OffsetOutOfRange {
+        return Err(outside(&what, &data));
+    }
+    check(data.error_code, &what, None)?;
     let shown = shown(&data, read.from, read.most)?;
     Ok((data, shown))
 }

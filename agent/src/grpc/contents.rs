@@ -10,10 +10,11 @@
 //! Invariants: MEM-1 (`SESSIONS_MAX` times `BATCHES_MAX` digests), LOG-4.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_proto::v1::{Record, Session};
+use xxhash_rust::xxh3::Xxh3;
 
 /// Sessions that are remembered: the latest ones.
 const SESSIONS_MAX: usize = 1_024;
@@ -37,7 +38,7 @@ struct Seen {
 impl Contents {
     /// Notes what a batch holds; false if it was sent before and held something else.
     pub(super) fn is_unchanged(&self, session: &Session, topic: &str, number: u64, records: &[Record]) -> bool {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Xxh3::new();
         topic.hash(&mut hasher);
         for record in records {
             let Record {

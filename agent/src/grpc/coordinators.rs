@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tonic::Status;
 
 use super::calls::{Caller, decode, frame};
-use super::errors::refusal;
+use super::errors::{check_group, refusal};
 use crate::agent::Endpoint;
 
 /// Longest answer of another agent.
@@ -34,6 +34,7 @@ pub(super) async fn ask<R: Request>(
     request: &R,
     patience: Duration,
 ) -> Result<R::Response, Status> {
+    check_group(group)?;
     let found = caller.agent.shards.coordinator(group);
     let Some(found) = found else {
         let what = format!("group {group:?}");

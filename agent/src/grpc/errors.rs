@@ -3,10 +3,13 @@
 //! Owns: the class of each code, what to do about it.
 //! Does not own: the frame in which details travel (`esker_proto`).
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use esker_kafka::ErrorCode;
-use esker_proto::v1::{ErrorDetail, Failure, StoredRecords};
+use esker_kafka::messages::fetch_response::PartitionData;
+use esker_model::entry::GROUP_ID_BYTES_MAX;
+use esker_proto::v1::{ErrorDetail, Failure, LogRange, StoredRecords};
 use tonic::{Code, Status};
 
 /// No topic has a longer name.
@@ -16,17 +19,71 @@ const WORDS_BYTES_MAX: usize = 1_024;
 
 /// A Kafka error as a status; `what` was refused, `message` is the handler's own.
 pub(super) fn refusal(code: ErrorCode, what: &str, message: Option<&str>) -> Status {
-    refusal_with(code, what, message, None)
+    Refused::new(code, what).said(message).status()
 }
 
-/// The same for a call that was carried out in part.
-pub(super) fn refusal_with(
+/// A Kafka error that is being put into words.
+pub(super) struct Refused<'a> {
     code: ErrorCode,
-    what: &str,
-    message: Option<&str>,
+    what: &'a str,
+    message: Option<&'a str>,
+    advice: Cow<'static, str>,
     stored: Option<StoredRecords>,
-) -> Status {
-    refusal_advised(code, what, message, stored, what_to_do(code))
+    log: Option<LogRange>,
+}
+
+impl<'a> Refused<'a> {
+    /// `what` was refused.
+    pub(super) fn new(code: ErrorCode, what: &'a str) -> Self {
+        Self {
+            code,
+            what,
+            message: None,
+            advice: Cow::Borrowed(what_to_do(code)),
+            stored: None,
+            log: None,
+        }
+    }
+
+    /// What the handler says of it.
+    pub(super) fn said(self, message: Option<&'a str>) -> Self {
+        Self { message, ..self }
+    }
+
+    /// What to do about it, where that is something else than usual.
+    pub(super) fn advised(self, advice: impl Into<Cow<'static, str>>) -> Self {
+        let advice = advice.into();
+        Self { advice, ..self }
+    }
+
+    /// What was carried out all the same.
+    pub(super) fn stored(self, stored: Option<StoredRecords>) -> Self {
+        Self { stored, ..self }
+    }
+
+    /// Which offsets there are.
+    pub(super) fn log(self, log: LogRange) -> Self {
+        Self { log: Some(log), ..self }
+    }
+
+    pub(super) fn status(self) -> Status {
+        let Self { code, what, .. } = self;
+        let (what, advice) = (cut(what), self.advice);
+        let message = self
+            .message
+            .map(|message| format!(": {}", cut(message)))
+            .unwrap_or_default();
+        let text = format!("{what}: {code}{message}; {advice}");
+        let detail = ErrorDetail {
+            kafka_code: i32::from(code.code()),
+            kafka_name: code.name().to_owned(),
+            retriable: is_retriable(code),
+            what_to_do: advice.into_owned(),
+            stored: self.stored,
+            log: self.log,
+        };
+        esker_proto::status(class(code), text, &detail)
+    }
 }
 
 /// Of a batch of a stream, for which the stream ends.
@@ -36,26 +93,20 @@ pub(super) fn batch_refusal(code: ErrorCode, what: &str, message: Option<&str>) 
          new session",
         what_to_do(code)
     );
-    refusal_advised(code, what, message, None, &advice)
+    Refused::new(code, what).said(message).advised(advice).status()
 }
 
-fn refusal_advised(
-    code: ErrorCode,
-    what: &str,
-    message: Option<&str>,
-    stored: Option<StoredRecords>,
-    advice: &str,
-) -> Status {
-    let detail = ErrorDetail {
-        kafka_code: i32::from(code.code()),
-        kafka_name: code.name().to_owned(),
-        retriable: is_retriable(code),
-        what_to_do: advice.to_owned(),
-        stored,
+/// Of an offset outside the log.
+pub(super) fn outside(what: &str, data: &PartitionData) -> Status {
+    let log = LogRange {
+        log_start_offset: data.log_start_offset,
+        high_watermark: data.high_watermark,
     };
-    let what = cut(what);
-    let message = message.map(|message| format!(": {}", cut(message))).unwrap_or_default();
-    esker_proto::status(class(code), format!("{what}: {code}{message}; {advice}"), &detail)
+    let range = format!("there are {} to {}", log.log_start_offset, log.high_watermark);
+    Refused::new(ErrorCode::OffsetOutOfRange, what)
+        .said(Some(&range))
+        .log(log)
+        .status()
 }
 
 /// The error of a number on the wire, or nothing.
@@ -92,12 +143,13 @@ pub(super) fn is_retriable(code: ErrorCode) -> bool {
 /// A bug: something that handlers never do.
 pub(super) fn internal(what: &str, cause: &impl Display) -> Status {
     tracing::error!(what, %cause, "a request of gRPC could not be passed on");
-    Status::internal(format!("{what}: {cause}; this is a bug of the agent"))
+    let cause = cause.to_string();
+    Status::internal(format!("{}: {}; this is a bug of the agent", cut(what), cut(&cause)))
 }
 
 /// What the request lacks.
 pub(super) fn invalid(what: impl Into<String>) -> Status {
-    Status::invalid_argument(what)
+    Status::invalid_argument(cut(&what.into()))
 }
 
 /// Refuses names that are longer than any topic's.
@@ -110,6 +162,15 @@ pub(super) fn check_name(name: &str) -> Result<(), Status> {
         &format!("topic {:?}…", start_of(name, NAME_BYTES_MAX)),
         None,
     ))
+}
+
+/// Refuses ids that are longer than any group's.
+pub(super) fn check_group(id: &str) -> Result<(), Status> {
+    if id.len() <= GROUP_ID_BYTES_MAX {
+        return Ok(());
+    }
+    let what = format!("group {:?}…", start_of(id, NAME_BYTES_MAX));
+    Err(refusal(ErrorCode::InvalidGroupId, &what, None))
 }
 
 fn cut(words: &str) -> &str {
@@ -182,13 +243,15 @@ fn what_to_do(code: ErrorCode) -> &'static str {
             "open a stream without a session to get a new one"
         }
         ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId => {
-            "the member has lost its partitions: subscribe again"
+            "the member has lost its partitions: go on as the member of the next Assigned, or subscribe again if the stream has ended"
         }
         ErrorCode::RebalanceInProgress => "wait for the new assignment and go on from there",
         ErrorCode::GroupMaxSizeReached => "run fewer members, or raise group.max.size",
         ErrorCode::InvalidSessionTimeout => {
             "use a session time-out between group.min.session.timeout.ms and group.max.session.timeout.ms"
         }
+        ErrorCode::InvalidGroupId => "use another id: not empty, and at most 32767 bytes",
+        ErrorCode::GroupIdNotFound => "check the id; a group is there when it has had members or offsets",
         ErrorCode::NonEmptyGroup => "end the members of the group first",
         ErrorCode::RequestTimedOut => {
             "it may or may not have happened: find out, or repeat it only if that does no harm"
@@ -209,6 +272,8 @@ mod tests {
         let long = "é".repeat(100_000);
         let refused = [
             check_name(&long).unwrap_err(),
+            check_group(&long).unwrap_err(),
+            invalid(long.as_str()),
             refusal(ErrorCode::InvalidRecord, &long, Some(&long)),
         ];
         for refused in refused {

@@ -15,7 +15,7 @@ use esker_kafka::messages::offset_commit_request::{
 use esker_kafka::messages::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
-use esker_kafka::{Reader, Str};
+use esker_kafka::{ErrorCode, Reader, Str};
 use esker_proto::v1::{
     AgentFailure, CommittedOffset, DeleteGroupsRequest, DescribeGroupsRequest, DescribeGroupsResponse, Failure,
     GroupDescription, GroupListing, GroupMember, GroupOffsetsRequest, GroupResult, GroupResults, ListGroupsResponse,
@@ -26,10 +26,11 @@ use tonic::Status;
 
 use super::calls::Caller;
 use super::coordinators::{PATIENCE, ask, ask_node};
-use super::errors::{check, failure, failure_of, internal};
+use super::errors::{Refused, check, error_code, failure, failure_of, internal};
 
 const LIST_GROUPS: i16 = 4;
-const DESCRIBE_GROUPS: i16 = 5;
+/// From this version on, groups that do not exist are told apart.
+const DESCRIBE_GROUPS: i16 = 6;
 const DELETE_GROUPS: i16 = 2;
 /// The last versions that name topics.
 const OFFSET_FETCH: i16 = 9;
@@ -247,7 +248,7 @@ pub(super) async fn commit(
             OffsetResult {
                 topic: String::from(name.clone()),
                 partition: committed.partition_index,
-                failure: failure(committed.error_code, &what, None),
+                failure: commit_failure(committed.error_code, &what, member.is_some()),
             }
         })
     });
@@ -256,9 +257,19 @@ pub(super) async fn commit(
     })
 }
 
+fn commit_failure(code: i16, what: &str, by_member: bool) -> Option<Failure> {
+    match error_code(code) {
+        ErrorCode::UnknownMemberId if !by_member => {
+            let refused = Refused::new(ErrorCode::UnknownMemberId, what).said(Some("the group has members"));
+            let refused = refused.advised("commit as one of them, or end them first");
+            Some(failure_of(&refused.status()))
+        }
+        _ => failure(code, what, None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use esker_kafka::ErrorCode;
     use tonic::Code;
 
     use super::*;

@@ -6,17 +6,20 @@
 //! Invariants: MEM-1. A connection that does not begin HTTP/2 in time is closed; later, pings find the dead ones.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Stream, stream};
+use metrics::gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 use tracing::warn;
 
 use crate::agent::Agent;
@@ -66,10 +69,17 @@ async fn next(listener: &TcpListener, admission: &Arc<Admission>) -> Connection 
             }
         };
         if let Some(place) = Admission::enter(admission, peer.ip())
+            && let Ok(local) = stream.local_addr()
             && stream.set_nodelay(true).is_ok()
         {
+            gauge!("esker_grpc_connections").increment(1);
             return Connection {
                 stream,
+                peer: Peer {
+                    address: peer,
+                    local,
+                    calls: Arc::default(),
+                },
                 preface: Some((0, Box::pin(tokio::time::sleep(PREFACE_DEADLINE)))),
                 _place: place,
             };
@@ -77,19 +87,42 @@ async fn next(listener: &TcpListener, admission: &Arc<Admission>) -> Connection 
     }
 }
 
+/// Who is at the other end of a connection. Clones are of the same connection.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// Where it has connected to.
+    pub(super) local: SocketAddr,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Peer {
+    /// How many calls the connection has open.
+    pub(super) fn calls(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.calls)
+    }
+}
+
 /// A connection that gives its place back when it ends.
 pub(super) struct Connection {
     stream: TcpStream,
+    peer: Peer,
     /// Bytes that have come and how long it may take, until HTTP/2 has begun.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
     _place: Place,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+impl Drop for Connection {
+    fn drop(&mut self) {
+        gauge!("esker_grpc_connections").decrement(1);
+    }
+}
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 

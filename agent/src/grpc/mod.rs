@@ -7,18 +7,23 @@
 //! Invariants: MEM-1 (connections, streams, headers, messages and what is read ahead are bounded), LOG-6, IDM-1.
 
 mod admin;
+mod answer;
 mod calls;
 mod config_admin;
 mod consumer;
 mod contents;
 mod coordinators;
 mod errors;
+mod gathered;
 mod group_admin;
 mod incoming;
+mod limits;
+mod measured;
 mod member;
 mod metered;
 mod produce_stream;
 mod producer;
+mod readers;
 mod records;
 mod served;
 mod subscribe;
@@ -36,7 +41,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tracing::info;
 
-use self::metered::Limits;
+use self::limits::Limits;
 use self::served::{MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, Served};
 use crate::agent::Agent;
 use crate::kafka::budget::{ByteBudget, Purpose};

@@ -21,9 +21,9 @@ use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::Caller;
-use super::errors::{check, check_name, error_code, internal, invalid, refusal, refusal_with};
+use super::errors::{Refused, check, check_name, error_code, internal, invalid, refusal};
 use super::served::Served;
-use super::{produce_stream, records};
+use super::{measured, produce_stream, records};
 
 /// The last version of a produce request that names topics.
 pub(super) const PRODUCE: i16 = 12;
@@ -54,7 +54,9 @@ impl Producer for Served {
         drop(records);
         let taken = caller.take_under(caller.received.take(), PRODUCE, &request).await?;
         let produced = taken.answer::<KafkaProduce>().await?;
-        answer(&topic, &split, produced).map(Response::new)
+        let answer = answer(&topic, &split, produced)?;
+        measured::records_stored(split.records);
+        Ok(Response::new(answer))
     }
 
     type ProduceStreamStream = BoxStream<'static, Result<ProduceStreamResponse, Status>>;
@@ -165,8 +167,8 @@ fn answer(topic: &str, split: &Split, produced: KafkaProduced) -> Result<Produce
         Some(failed) => {
             let what = format!("partition {} of {topic:?}", failed.index);
             let stored = (!bases.is_empty()).then_some(StoredRecords { partitions, offsets });
-            let code = error_code(failed.error_code);
-            Err(refusal_with(code, &what, failed.error_message.as_deref(), stored))
+            let refused = Refused::new(error_code(failed.error_code), &what).stored(stored);
+            Err(refused.said(failed.error_message.as_deref()).status())
         }
     }
 }

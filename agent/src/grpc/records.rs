@@ -46,6 +46,8 @@ pub(super) struct Shown {
     pub(super) next_offset: i64,
     /// What they take, about.
     pub(super) bytes: usize,
+    /// The answer is full before what was fetched is used up.
+    pub(super) full: bool,
 }
 
 /// A batch of these records; those that have no timestamp get `now_ms`.
@@ -96,6 +98,7 @@ pub(super) fn shown(data: &PartitionData, from: i64, most: Most) -> Result<Shown
                     continue;
                 }
                 if !add(&mut shown, record, most)? {
+                    shown.full = true;
                     return Ok(shown);
                 }
             }

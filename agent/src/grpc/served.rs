@@ -13,8 +13,9 @@ use tonic::Request;
 
 use super::calls::Caller;
 use super::contents::Contents;
-use super::metered::Received;
-use super::subscribe::Subscriptions;
+use super::incoming::Peer;
+use super::limits::Received;
+use super::readers::{Readers, Share};
 use crate::agent::Agent;
 use crate::kafka::budget::ByteBudget;
 use crate::kafka::connection::ConnectionContext;
@@ -37,8 +38,8 @@ pub(super) struct Served {
     pub(super) tasks: TaskTracker,
     /// Of batches of `ProduceStream`.
     pub(super) contents: Contents,
-    /// Open subscriptions.
-    pub(super) subscriptions: Subscriptions,
+    /// Reads that are open.
+    readers: Readers,
     /// Turns with each call whose records have no key.
     turn: Arc<AtomicU32>,
 }
@@ -51,7 +52,7 @@ impl Served {
             calls: Arc::default(),
             tasks: TaskTracker::new(),
             contents: Contents::default(),
-            subscriptions: Subscriptions::default(),
+            readers: Readers::default(),
             turn: Arc::default(),
         }
     }
@@ -59,6 +60,10 @@ impl Served {
     /// Calls Kafka handlers on behalf of who sent this request.
     pub(super) fn caller<T>(&self, request: &Request<T>) -> Caller {
         let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let (peer, local) = match request.extensions().get::<Peer>() {
+            Some(peer) => (peer.address, peer.local),
+            None => (unknown, unknown),
+        };
         let client_id = request.metadata().get(CLIENT_ID).and_then(|id| id.to_str().ok());
         Caller {
             agent: Arc::clone(&self.agent),
@@ -67,10 +72,17 @@ impl Served {
             client_id: client_id.map_or(CLIENT_ID_DEFAULT, Str::from),
             connection: ConnectionContext {
                 id: self.calls.fetch_add(1, Ordering::Relaxed),
-                peer: request.remote_addr().unwrap_or(unknown),
-                local: request.local_addr().unwrap_or(unknown),
+                peer,
+                local,
             },
         }
+    }
+
+    /// Counts the call as one that reads, until its answer has been taken; says what it may hold.
+    pub(super) fn reader(&self, caller: &Caller) -> Share {
+        let (reader, share) = self.readers.open();
+        caller.received.keep(reader);
+        share
     }
 
     /// Another number with each call.

@@ -4,13 +4,11 @@
 //! Does not own: membership of the group (`member`), what a fetch does (`fetch`).
 //!
 //! The stream is driven by whoever reads it. A client that does not read is not read for: it holds one answer to a fetch, and one
-//! event, each of at most its share of `HELD_BYTES` or one batch. Its member of the group lives on meanwhile.
+//! event, each of at most its share of what readers may hold (`readers`) or one batch. Its member of the group lives on meanwhile.
 //!
 //! Invariants: LOG-6, TXN-1, MEM-1.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use esker_kafka::messages::fetch_response::PartitionData;
@@ -25,10 +23,11 @@ use tonic::{Code, Status};
 
 use super::calls::Caller;
 use super::consumer::{Place, bytes_of, fetch_places, offset_of};
-use super::errors::{check_name, error_code, internal, invalid, refusal};
-use super::group_admin;
+use super::errors::{check_name, error_code, internal, invalid, outside, refusal};
 use super::member::{self, Membership, Standing, Wish};
+use super::readers::Share;
 use super::records::{Most, shown};
+use super::{group_admin, measured};
 
 const SESSION_TIMEOUT_MS: i32 = 45_000;
 const REBALANCE_TIMEOUT_MS: i32 = 60_000;
@@ -37,46 +36,14 @@ const WAIT_MS: i32 = 30_000;
 /// Before something is asked again that failed for a reason that passes.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What all subscriptions together may ask for at a time, of stored bytes; divided among those that are open, for any of them
-/// may be one that nobody reads.
-const HELD_BYTES: usize = 128 * 1024 * 1024;
-/// A share that is still worth a fetch.
-const SHARE_MIN: usize = 64 * 1024;
-
-/// Counts subscriptions that are open.
-#[derive(Clone, Default)]
-pub(super) struct Subscriptions(Arc<AtomicUsize>);
-
-/// One of them.
-struct Open(Subscriptions);
-
-impl Subscriptions {
-    fn open(&self) -> Open {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Open(self.clone())
-    }
-}
-
-impl Open {
-    fn share(&self) -> usize {
-        (HELD_BYTES / self.0.0.load(Ordering::Relaxed).max(1)).max(SHARE_MIN)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// The events of a subscription.
 pub(super) fn events(
     caller: Caller,
     request: SubscribeRequest,
     tasks: &TaskTracker,
-    subscriptions: &Subscriptions,
+    share: Share,
 ) -> Result<impl Stream<Item = Result<SubscribeEvent, Status>> + use<>, Status> {
-    let subscription = Subscription::new(caller, request, tasks, subscriptions.open())?;
+    let subscription = Subscription::new(caller, request, tasks, share)?;
     Ok(stream::unfold(Some(subscription), |subscription| async move {
         let mut subscription = subscription?;
         match subscription.next().await {
@@ -91,7 +58,7 @@ struct Subscription {
     read_committed: bool,
     /// What the client wants at most in one event.
     bytes: usize,
-    open: Open,
+    share: Share,
     source: Source,
     positions: BTreeMap<Place, i64>,
     /// Which partition is read first: another one each time.
@@ -116,7 +83,7 @@ struct Grouped {
 }
 
 impl Subscription {
-    fn new(caller: Caller, request: SubscribeRequest, tasks: &TaskTracker, open: Open) -> Result<Self, Status> {
+    fn new(caller: Caller, request: SubscribeRequest, tasks: &TaskTracker, share: Share) -> Result<Self, Status> {
         let source = match request.what {
             Some(What::Assign(assign)) if !assign.partitions.is_empty() => {
                 for named in &assign.partitions {
@@ -142,7 +109,7 @@ impl Subscription {
             caller,
             read_committed: request.read_committed,
             bytes: bytes_of(request.max_bytes),
-            open,
+            share,
             source,
             positions: BTreeMap::new(),
             turn: 0,
@@ -223,7 +190,7 @@ impl Subscription {
     fn most(&self) -> Most {
         Most {
             records: usize::MAX,
-            bytes: self.bytes.min(self.open.share()),
+            bytes: self.bytes.min(self.share.bytes()),
             decompressed_bytes: self.caller.agent.decompressed_bytes_max(),
         }
     }
@@ -249,9 +216,10 @@ impl Subscription {
             match error_code(data.error_code) {
                 ErrorCode::None => self.fetched.push_back((place, data)),
                 ErrorCode::OffsetOutOfRange => {
-                    let edge = self
-                        .start_edge()
-                        .ok_or_else(|| refusal(ErrorCode::OffsetOutOfRange, &what(), None))?;
+                    let edge = self.start_edge().ok_or_else(|| {
+                        let from = self.positions.get(&place).copied().unwrap_or_default();
+                        outside(&format!("offset {from} in {place}"), &data)
+                    })?;
                     let from = edge_offset(&self.caller, &place, edge, self.read_committed).await?;
                     self.positions.insert(place, from);
                 }
@@ -279,12 +247,17 @@ impl Subscription {
             if shown.records.is_empty() {
                 continue;
             }
+            let (name, partition, high_watermark) = (place.topic.clone(), place.partition, data.high_watermark);
+            if shown.full {
+                self.fetched.push_front((place, data));
+            }
+            measured::records_read(shown.records.len());
             return Ok(Some(Event::Records(Records {
-                topic: place.topic.into(),
-                partition: place.partition,
+                topic: name.into(),
+                partition,
                 records: shown.records,
                 next_offset: shown.next_offset,
-                high_watermark: data.high_watermark,
+                high_watermark,
             })));
         }
         Ok(None)
@@ -405,9 +378,8 @@ async fn starts(
                 continue;
             }
             let Some(edge) = edge_of(grouped.start) else {
-                let why = format!("group {:?} has committed no offset of {place}", grouped.group);
                 return Err(Status::failed_precondition(format!(
-                    "{why}; commit one, or say where to start"
+                    "the group has committed no offset of {place}; commit one, or say where to start"
                 )));
             };
             let from = edge_offset(caller, &place, edge, read_committed).await?;
@@ -415,22 +387,4 @@ async fn starts(
         }
     }
     Ok(positions)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subscriptions_share_what_they_may_hold() {
-        let subscriptions = Subscriptions::default();
-        let first = subscriptions.open();
-        assert_eq!(first.share(), HELD_BYTES);
-        let more: Vec<Open> = (0..1_023).map(|_| subscriptions.open()).collect();
-        assert_eq!(first.share(), HELD_BYTES / 1_024);
-        let many: Vec<Open> = (0..10_000).map(|_| subscriptions.open()).collect();
-        assert_eq!(first.share(), SHARE_MIN);
-        drop((more, many));
-        assert_eq!(first.share(), HELD_BYTES);
-    }
 }

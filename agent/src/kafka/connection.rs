@@ -62,7 +62,7 @@ pub struct Frame {
     /// The frame without its length prefix.
     pub bytes: Bytes,
     /// Given back when the request no longer holds the frame's bytes.
-    pub budget: Option<BudgetShare>,
+    pub budget: Option<Arc<BudgetShare>>,
 }
 
 /// Turns requests into replies.
@@ -260,7 +260,7 @@ async fn read_frame<R: AsyncRead + Unpin>(
     let bytes = buffer.split_to(length).freeze();
     Ok(Some(Frame {
         bytes,
-        budget: Some(share),
+        budget: Some(Arc::new(share)),
     }))
 }
 

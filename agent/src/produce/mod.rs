@@ -47,7 +47,7 @@ pub async fn accept(
     context: RequestContext,
     reply: ReplyHeader,
     body: Reader,
-    budget: Option<BudgetShare>,
+    budget: Option<Arc<BudgetShare>>,
 ) -> Result<Accepted, CloseConnection> {
     let began = Instant::now();
     let malformed = |cause| CloseConnection(format!("Produce version {}: {cause}", context.version));
@@ -114,10 +114,9 @@ async fn enter_all(
     agent: &Arc<Agent>,
     context: &RequestContext,
     partitions: Vec<ProducePartition>,
-    budget: Option<BudgetShare>,
+    budget: Option<Arc<BudgetShare>>,
     patience: Patience,
 ) -> (Vec<Slot>, Arc<Acks>) {
-    let budget = budget.map(Arc::new);
     let mut slots = Vec::with_capacity(partitions.len());
     let mut valid = Vec::with_capacity(partitions.len());
     let mut topic: Option<(TopicRef, Result<TopicView, Absent>)> = None;

@@ -90,6 +90,54 @@ const COMPACTION_STEP: Label = (
 const MERGE_KIND: Label = ("kind", &["fresh", "levels"]);
 const COMMIT_OUTCOME: Label = ("outcome", &["committed", "refused", "session_lost", "undecided"]);
 
+/// Methods of the gRPC API; the others are health and reflection.
+pub(crate) const GRPC_METHODS: &[&str] = &[
+    "Produce",
+    "ProduceStream",
+    "Fetch",
+    "Subscribe",
+    "Commit",
+    "CreateTopics",
+    "DeleteTopics",
+    "ListTopics",
+    "DescribeTopics",
+    "CreatePartitions",
+    "DescribeConfigs",
+    "AlterConfigs",
+    "ListOffsets",
+    "DeleteRecords",
+    "ListGroups",
+    "DescribeGroups",
+    "DeleteGroups",
+    "GroupOffsets",
+    "AlterGroupOffsets",
+    "DescribeCluster",
+    "other",
+];
+/// Codes of gRPC, each at its number.
+pub(crate) const GRPC_CODES: &[&str] = &[
+    "ok",
+    "cancelled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data_loss",
+    "unauthenticated",
+];
+const GRPC_METHOD: Label = ("method", GRPC_METHODS);
+const GRPC_CODE: Label = ("code", GRPC_CODES);
+const DIRECTION: Label = ("direction", &["in", "out"]);
+
 const fn metric(name: &'static str, kind: Kind, unit: Unit, labels: &'static [Label], help: &'static str) -> Metric {
     Metric {
         name,
@@ -318,6 +366,48 @@ pub static METRICS: &[Metric] = &[
         Unit::Bytes,
         &[],
         "Bytes of those objects.",
+    ),
+    metric(
+        "esker_grpc_calls_total",
+        Kind::Counter,
+        Unit::Count,
+        &[GRPC_METHOD, GRPC_CODE],
+        "Calls of gRPC clients that have ended. Cancelled: the client, or its connection, went before the end.",
+    ),
+    metric(
+        "esker_grpc_call_seconds",
+        Kind::Histogram(LATENCY_SECONDS),
+        Unit::Seconds,
+        &[GRPC_METHOD],
+        "From the headers of a call until its answer was handed over; of ProduceStream and Subscribe, how long the streams lived.",
+    ),
+    metric(
+        "esker_grpc_open_calls",
+        Kind::Gauge,
+        Unit::Count,
+        &[GRPC_METHOD],
+        "Calls of gRPC clients that are open, streams among them.",
+    ),
+    metric(
+        "esker_grpc_connections",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "Connections of gRPC clients.",
+    ),
+    metric(
+        "esker_grpc_records_total",
+        Kind::Counter,
+        Unit::Count,
+        &[DIRECTION],
+        "Records of gRPC clients that were acknowledged (in), and that were read for them (out).",
+    ),
+    metric(
+        "esker_grpc_bytes_total",
+        Kind::Counter,
+        Unit::Bytes,
+        &[DIRECTION],
+        "Bytes of messages from and to gRPC clients.",
     ),
 ];
 

@@ -124,6 +124,8 @@ async fn positions_are_offsets_times_and_edges() {
         (outside.code(), detail(&outside).kafka_name.as_str()),
         (Code::OutOfRange, "OFFSET_OUT_OF_RANGE")
     );
+    let log = detail(&outside).log.unwrap();
+    assert_eq!((log.log_start_offset, log.high_watermark), (0, 3), "{outside}");
     for wrong in [At::Offset(-1), At::TimestampMs(-2), At::Edge(0), At::Edge(77)] {
         let refused = fetch(&broker, from(wrong)).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{wrong:?}");

@@ -21,6 +21,9 @@ mod requests;
 
 mod admin;
 mod consume;
+mod cut;
+mod cutter;
+mod frames;
 mod hostile;
 mod produce;
 mod produce_stream;

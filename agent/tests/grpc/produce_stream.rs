@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use esker_proto::v1::admin_client::AdminClient;
 use esker_proto::v1::produce_stream_request::{Batch, Open, Step};
 use esker_proto::v1::produce_stream_response::{Ack, Step as Answer};
+use esker_proto::v1::producer_client::ProducerClient;
 use esker_proto::v1::{
     AlterConfigsRequest, ConfigAlteration, ConfigOperation, ConfigOperationKind, ConfigResource, ConfigResourceType,
     ProduceStreamRequest, ProduceStreamResponse, Record, Session,
 };
 use tokio::sync::mpsc;
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use crate::batches::{fetched, records_of};
@@ -18,7 +20,7 @@ use crate::client::Client;
 use crate::requests::Topic;
 
 /// An open stream.
-struct Opened {
+pub(crate) struct Opened {
     send: mpsc::UnboundedSender<ProduceStreamRequest>,
     answers: Streaming<ProduceStreamResponse>,
 }
@@ -37,17 +39,15 @@ fn open(session: Option<Session>, next_sequences: &BTreeMap<i32, i32>) -> Step {
 
 impl Opened {
     async fn start(broker: &Broker, first: Step) -> Self {
+        Self::over(broker.producer().await, first).await.unwrap()
+    }
+
+    pub(crate) async fn over(mut producer: ProducerClient<Channel>, first: Step) -> Result<Self, Status> {
         let (send, mut receive) = mpsc::unbounded_channel();
         send.send(step(first)).unwrap();
         let requests = futures::stream::poll_fn(move |cx| receive.poll_recv(cx));
-        let answers = broker
-            .producer()
-            .await
-            .produce_stream(requests)
-            .await
-            .unwrap()
-            .into_inner();
-        Self { send, answers }
+        let answers = producer.produce_stream(requests).await?.into_inner();
+        Ok(Self { send, answers })
     }
 
     fn batch(&self, number: u64, records: Vec<Record>) {
@@ -57,12 +57,14 @@ impl Opened {
 
     async fn answer(&mut self) -> Result<Answer, Status> {
         let answer = self.answers.message().await?;
-        Ok(answer.expect("the stream has ended").step.unwrap())
+        // A connection that is cut may end so as well.
+        let answer = answer.ok_or_else(|| Status::unavailable("the stream has ended"))?;
+        Ok(answer.step.unwrap())
     }
 
-    async fn session(&mut self) -> Session {
-        match self.answer().await.unwrap() {
-            Answer::Opened(opened) => opened.session.unwrap(),
+    async fn session(&mut self) -> Result<Session, Status> {
+        match self.answer().await? {
+            Answer::Opened(opened) => Ok(opened.session.unwrap()),
             other => panic!("{other:?}"),
         }
     }
@@ -76,17 +78,17 @@ impl Opened {
 }
 
 /// A client that goes on after its streams break.
-struct Resuming {
+pub(crate) struct Resuming {
     session: Option<Session>,
     next_sequences: BTreeMap<i32, i32>,
-    unacked: VecDeque<(u64, Vec<Record>)>,
+    pub(crate) unacked: VecDeque<(u64, Vec<Record>)>,
     next_number: u64,
     /// Partition and offset of each acknowledged value.
-    acked: BTreeMap<String, (i32, i64)>,
+    pub(crate) acked: BTreeMap<String, (i32, i64)>,
 }
 
 impl Resuming {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             session: None,
             next_sequences: BTreeMap::new(),
@@ -97,24 +99,39 @@ impl Resuming {
     }
 
     async fn open(&mut self, broker: &Broker) -> Opened {
-        let mut stream = Opened::start(broker, open(self.session, &self.next_sequences)).await;
-        let session = stream.session().await;
+        let mut stream = Opened::start(broker, self.first()).await;
+        self.resume(&mut stream).await.unwrap();
+        stream
+    }
+
+    /// What a stream begins with.
+    pub(crate) fn first(&self) -> Step {
+        open(self.session, &self.next_sequences)
+    }
+
+    /// Sends again what was not acknowledged.
+    pub(crate) async fn resume(&mut self, stream: &mut Opened) -> Result<(), Status> {
+        let session = stream.session().await?;
         assert!(self.session.is_none_or(|before| before == session));
         self.session = Some(session);
         for (number, records) in &self.unacked {
             stream.batch(*number, records.clone());
         }
-        stream
+        Ok(())
     }
 
-    fn send(&mut self, stream: &Opened, records: Vec<Record>) {
+    pub(crate) fn send(&mut self, stream: &Opened, records: Vec<Record>) {
         stream.batch(self.next_number, records.clone());
         self.unacked.push_back((self.next_number, records));
         self.next_number += 1;
     }
 
     async fn take_ack(&mut self, stream: &mut Opened) {
-        let ack = stream.ack().await.unwrap();
+        self.try_ack(stream).await.unwrap();
+    }
+
+    pub(crate) async fn try_ack(&mut self, stream: &mut Opened) -> Result<(), Status> {
+        let ack = stream.ack().await?;
         let (number, records) = self.unacked.pop_front().unwrap();
         assert_eq!(ack.number, number, "acks come in order");
         self.next_sequences.extend(ack.next_sequences);
@@ -123,11 +140,12 @@ impl Resuming {
             let value = String::from_utf8(record.value.clone().unwrap().to_vec()).unwrap();
             self.acked.insert(value, place);
         }
+        Ok(())
     }
 }
 
 /// Every record of a partition, in order.
-async fn stored(kafka: &mut Client, topic: &Topic, partition: i32) -> Vec<(i64, String)> {
+pub(crate) async fn stored(kafka: &mut Client, topic: &Topic, partition: i32) -> Vec<(i64, String)> {
     let (mut all, mut next) = (Vec::new(), 0);
     let end = kafka.latest(topic, partition).await;
     while next < end {
@@ -384,7 +402,7 @@ async fn what_breaks_the_rules_of_a_stream_is_refused() {
     let broker = Broker::start().await;
     broker.connect().await.create("t", 2, &[]).await;
     let none = BTreeMap::new();
-    let session = Opened::start(&broker, open(None, &none)).await.session().await;
+    let session = Opened::start(&broker, open(None, &none)).await.session().await.unwrap();
     let batch = |number, records| Step::Batch(Batch { number, records });
     let wrong_opens = [
         batch(0, vec![record("x")]),
@@ -434,7 +452,7 @@ async fn what_breaks_the_rules_of_a_stream_is_refused() {
     ];
     for (wrong, code) in wrong_steps {
         let mut stream = Opened::start(&broker, open(None, &none)).await;
-        stream.session().await;
+        stream.session().await.unwrap();
         stream.send.send(step(wrong.clone())).unwrap();
         let refused = stream.ack().await.unwrap_err();
         assert_eq!(refused.code(), code, "{wrong:?}: {refused}");
@@ -445,7 +463,7 @@ async fn what_breaks_the_rules_of_a_stream_is_refused() {
         ..session
     };
     let mut stream = Opened::start(&broker, open(Some(stranger), &none)).await;
-    stream.session().await;
+    stream.session().await.unwrap();
     stream.batch(0, vec![record("x")]);
     let refused = stream.ack().await.unwrap_err();
     assert_eq!(detail(&refused).kafka_name, "INVALID_PRODUCER_ID_MAPPING", "{refused}");
@@ -470,4 +488,20 @@ async fn a_client_that_does_not_wait_for_acks_is_told() {
     };
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     assert!(refused.message().contains("wait for their acks"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_came_before_something_wrong_is_acknowledged_first() {
+    let broker = Broker::start().await;
+    broker.connect().await.create("t", 1, &[]).await;
+    let mut client = Resuming::new();
+    let mut stream = client.open(&broker).await;
+    client.send(&stream, vec![record("0")]);
+    client.send(&stream, vec![record("1")]);
+    stream.batch(2, Vec::new());
+    client.take_ack(&mut stream).await;
+    client.take_ack(&mut stream).await;
+    let refused = stream.ack().await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert!(refused.message().contains("has no records"), "{refused}");
 }

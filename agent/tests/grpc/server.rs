@@ -7,10 +7,6 @@ use tokio::net::TcpStream;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-use tonic_reflection::pb::v1::ServerReflectionRequest;
-use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
-use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use crate::broker::Broker;
 
@@ -34,47 +30,51 @@ const SERVICES: [&str; 4] = [
     "grpc.health.v1.Health",
 ];
 
-#[tokio::test]
-async fn reflection_names_every_service() {
-    let broker = Broker::start().await;
-    let mut reflection = ServerReflectionClient::new(broker.channel().await);
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let answers = reflection
-        .server_reflection_info(futures::stream::iter([request]))
-        .await;
-    let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
-    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
-        panic!("{answer:?}");
-    };
-    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
-    assert!(SERVICES.iter().all(|service| names.contains(service)), "{names:?}");
+/// What tools ask first of all, in the words of a version of reflection.
+macro_rules! services_by_reflection {
+    ($version:ident, $broker:expr) => {{
+        use tonic_reflection::pb::$version::ServerReflectionRequest;
+        use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+        use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
+        use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
+
+        let mut reflection = ServerReflectionClient::new($broker.channel().await);
+        let request = |asked| ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(asked),
+        };
+        let symbol = MessageRequest::FileContainingSymbol("esker.v1.Producer".to_owned());
+        let asked = [request(MessageRequest::ListServices(String::new())), request(symbol)];
+        let answers = reflection.server_reflection_info(futures::stream::iter(asked)).await;
+        let mut answers = answers.unwrap().into_inner();
+        let answer = answers.message().await.unwrap().unwrap();
+        let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+            panic!("{answer:?}");
+        };
+        let answer = answers.message().await.unwrap().unwrap();
+        let Some(MessageResponse::FileDescriptorResponse(files)) = answer.message_response else {
+            panic!("{answer:?}");
+        };
+        // As grpcurl does, to find out what a call wants.
+        let described = files.file_descriptor_proto.concat();
+        assert!(described.windows(13).any(|name| name == b"ProduceStream"));
+        list.service
+            .into_iter()
+            .map(|service| service.name)
+            .collect::<Vec<String>>()
+    }};
 }
 
 #[tokio::test]
-async fn reflection_is_there_for_older_tools_too() {
-    use tonic_reflection::pb::v1alpha::ServerReflectionRequest;
-    use tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient;
-    use tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest;
-    use tonic_reflection::pb::v1alpha::server_reflection_response::MessageResponse;
-
+async fn reflection_names_every_service_to_new_and_old_tools() {
     let broker = Broker::start().await;
-    let mut reflection = ServerReflectionClient::new(broker.channel().await);
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let answers = reflection
-        .server_reflection_info(futures::stream::iter([request]))
-        .await;
-    let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
-    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
-        panic!("{answer:?}");
-    };
-    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
-    assert!(SERVICES.iter().all(|service| names.contains(service)), "{names:?}");
+    for names in [
+        services_by_reflection!(v1, broker),
+        services_by_reflection!(v1alpha, broker),
+    ] {
+        let named = |service: &&str| names.iter().any(|name| name == service);
+        assert!(SERVICES.iter().all(named), "{names:?}");
+    }
 }
 
 #[tokio::test]

@@ -200,7 +200,10 @@ async fn a_group_goes_on_where_it_has_committed() {
     assert_eq!(records(&mut stream, 3).await.len(), 3);
     let mut consumer = broker.consumer().await;
     let stranger = consumer.commit(commit(None, 0, 1)).await.unwrap().into_inner();
-    assert!(stranger.results[0].failure.is_some(), "the group has a member");
+    let failure = stranger.results[0].failure.as_ref().unwrap();
+    let told = failure.detail.as_ref().unwrap();
+    assert_eq!(told.kafka_name, "UNKNOWN_MEMBER_ID", "{failure:?}");
+    assert_eq!(told.what_to_do, "commit as one of them, or end them first");
     let committed = consumer.commit(commit(given.member, 0, 2)).await.unwrap().into_inner();
     assert_eq!(committed.results[0].failure, None);
     drop(stream);
@@ -329,7 +332,11 @@ async fn a_kafka_client_and_a_subscriber_are_members_of_one_group() {
     assert!(found.iter().all(|(partition, _)| ours.contains(partition)), "{found:?}");
     let mut consumer = broker.consumer().await;
     let old = consumer.commit(commit(alone.member, 0, 1)).await.unwrap().into_inner();
-    assert!(old.results[0].failure.is_some(), "that generation is over");
+    let failure = old.results[0].failure.as_ref().unwrap();
+    assert!(
+        failure.message.contains("the next Assigned"),
+        "that generation is over: {failure:?}"
+    );
     let new = consumer
         .commit(commit(together.member, 0, 1))
         .await

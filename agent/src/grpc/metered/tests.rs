@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tonic::Code;
 
 use super::*;
+use crate::grpc::gathered::PREFIX_BYTES;
 
 /// A body of what is sent to it.
 struct Fed(mpsc::UnboundedReceiver<Bytes>);
@@ -23,20 +24,8 @@ impl http_body::Body for Fed {
 
 fn metered(budget: &ByteBudget) -> (mpsc::UnboundedSender<Bytes>, Metered) {
     let (feed, fed) = mpsc::unbounded_channel();
-    let metered = Metered {
-        body: Body::new(Fed(fed)),
-        budget: budget.clone(),
-        purpose: Purpose::Produce,
-        received: Received::default(),
-        granting: None,
-        gathered: BytesMut::new(),
-        complete: 0,
-        ended: false,
-        waited: Duration::ZERO,
-        waits_since: None,
-        wait: None,
-        too_slow: Box::pin(tokio::time::sleep(MESSAGE_DEADLINE)),
-    };
+    let body = Body::new(Fed(fed));
+    let metered = Metered::new(body, (budget.clone(), Purpose::Produce), 1_000, Received::default());
     (feed, metered)
 }
 
@@ -79,11 +68,11 @@ async fn messages_are_handed_on_whole_and_their_budget_with_them() {
 async fn a_message_that_trickles_ends_its_call_and_a_pause_between_messages_does_not() {
     let budget = ByteBudget::new(1 << 20);
     let (feed, mut metered) = metered(&budget);
-    let hour = Duration::from_secs(3_600);
-    let waited = tokio::time::timeout(hour, next(&mut metered)).await;
-    assert!(waited.is_err(), "nothing has begun");
     feed.send(Bytes::from(message(3))).unwrap();
     assert!(next(&mut metered).await.unwrap().is_ok());
+    let hour = Duration::from_secs(3_600);
+    let waited = tokio::time::timeout(hour, next(&mut metered)).await;
+    assert!(waited.is_err(), "the next one has not begun");
     let trickle = tokio::spawn(async move {
         for byte in message(200) {
             feed.send(Bytes::copy_from_slice(&[byte])).unwrap();
@@ -99,6 +88,25 @@ async fn a_message_that_trickles_ends_its_call_and_a_pause_between_messages_does
         began.elapsed()
     );
     trickle.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_of_which_nothing_comes_ends() {
+    let (_feed, mut metered) = metered(&ByteBudget::new(1 << 20));
+    let began = Instant::now();
+    let refused = next(&mut metered).await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::DeadlineExceeded);
+    assert_eq!(began.elapsed(), MESSAGE_DEADLINE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_too_long_is_refused_before_it_comes() {
+    let budget = ByteBudget::new(1 << 20);
+    let (feed, mut metered) = metered(&budget);
+    feed.send(Bytes::from_static(&[0, 0, 0, 3, 233])).unwrap();
+    let refused = next(&mut metered).await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("1001 bytes"), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,7 +131,11 @@ async fn frames_that_end_one_message_and_begin_the_next_are_no_trickle() {
     while bytes.len() > 14 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         feed.send(bytes.split_to(14)).unwrap();
-        assert_eq!(next(&mut metered).await.unwrap().unwrap().len(), 14);
+        let mut come = 0;
+        while come < 14 {
+            come += next(&mut metered).await.unwrap().unwrap().len();
+        }
+        assert_eq!(come, 14);
         assert!(next(&mut metered).now_or_never().is_none(), "half a message");
     }
 }

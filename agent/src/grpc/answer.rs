@@ -1,0 +1,86 @@
+//! What goes back to a client.
+//!
+//! Owns: how much of an answer is handed to HTTP/2 at a time; noticing how a call ends.
+//! Does not own: the answer itself.
+//!
+//! HTTP/2 takes whatever it is given as soon as there is room for one byte, keeps what the client has no room for, and lets go of
+//! the body. So answers are handed over in pieces: one that nobody reads stays here, and its call stays open.
+//!
+//! Invariants: MEM-1.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::Frame;
+use tonic::body::Body;
+use tonic::codegen::http;
+use tonic::{Code, Status};
+
+use super::limits::{Call, Received};
+use super::measured::Measured;
+
+/// As long as a frame that any client takes.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// The body of an answer; the call is open as long as this is there.
+pub(super) struct Answer {
+    body: Body,
+    /// Made, but not handed over yet.
+    rest: Bytes,
+    measured: Measured,
+    _held: (Call, Received),
+}
+
+impl Answer {
+    /// An answer whose call holds this.
+    pub(super) fn of(
+        answer: http::Response<Body>,
+        held: (Call, Received),
+        mut measured: Measured,
+    ) -> http::Response<Body> {
+        // Without a body, the status is among the headers.
+        if let Some(status) = Status::from_header_map(answer.headers()) {
+            measured.ended(status.code());
+        }
+        answer.map(|body| {
+            Body::new(Self {
+                body,
+                rest: Bytes::new(),
+                measured,
+                _held: held,
+            })
+        })
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            if let Some(trailers) = frame.trailers_ref() {
+                let status = Status::from_header_map(trailers);
+                self.measured
+                    .ended(status.map_or(Code::Unknown, |status| status.code()));
+            }
+            match frame.into_data() {
+                Ok(bytes) => self.rest = bytes,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let piece = self.rest.len().min(PIECE_BYTES);
+        let piece = self.rest.split_to(piece);
+        self.measured.sent(piece.len());
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+}

@@ -1,0 +1,282 @@
+//! Batches under way: attempts to store them, and what came of those.
+//!
+//! Owns: how many may be under way, repeating what failed for a while, acks, what is stored when a batch is refused.
+//! Does not own: sequences (`session`), reading from the client (`super`).
+//!
+//! Before the first ack of a partition only one batch is sent there: a fold that knows nothing of a producer takes any sequence, and
+//! a batch that overtook its predecessor would shut it out.
+//!
+//! Invariants: IDM-1, LOG-4, MEM-1 (a batch holds the budget of its message until it is acknowledged, and its client has taken the ack
+//! before it).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_kafka::ErrorCode;
+use esker_kafka::messages::produce_request::ProduceRequest as KafkaProduce;
+use esker_kafka::messages::produce_response::{PartitionProduceResponse, ProduceResponse as KafkaProduced};
+use esker_proto::v1::StoredRecords;
+use esker_proto::v1::produce_stream_response::{Ack, Refused, Step as Answer, StoredBatch};
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::session::{Part, Stamped};
+use super::{PAUSE_MAX, RETRY_MAX};
+use crate::grpc::calls::Caller;
+use crate::grpc::errors::{batch_refusal, error_code, is_retriable};
+use crate::grpc::measured;
+use crate::grpc::producer::{PRODUCE, Split, outcomes, produce_request};
+use crate::kafka::budget::BudgetShare;
+
+/// Batches of a stream that are under way: what the fold remembers of each producer.
+pub(super) const UNACKED_MAX: usize = 5;
+/// From so many bytes under way on, no more are read.
+const UNACKED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The pause before the first repeat; it doubles with each.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+
+/// The batches of a stream that are under way, oldest first.
+pub(super) struct UnderWay {
+    caller: Caller,
+    topic: String,
+    unacked: VecDeque<Unacked>,
+    /// Partitions of which the fold knows this producer.
+    known: BTreeSet<i32>,
+    /// Batches under way of each partition.
+    by_partition: BTreeMap<i32, usize>,
+    /// Counts attempts; and the last repeated one of each partition.
+    attempts: u64,
+    repeated: BTreeMap<i32, u64>,
+    /// Why the stream ends when nothing is under way any more.
+    refusal: Option<Refusal>,
+}
+
+/// A batch was refused.
+struct Refusal {
+    status: Status,
+    /// What of it, and of those after it, is stored.
+    stored: Vec<StoredBatch>,
+}
+
+/// A batch under way.
+struct Unacked {
+    number: u64,
+    split: Split,
+    /// What is neither stored nor refused yet.
+    parts: Vec<Part>,
+    /// The budget of all parts.
+    held: Option<Arc<BudgetShare>>,
+    bases: BTreeMap<i32, i64>,
+    refused: BTreeSet<i32>,
+    next_sequences: BTreeMap<i32, i32>,
+    bytes: usize,
+    produced: BoxFuture<'static, Result<KafkaProduced, Status>>,
+    attempt: u64,
+    pause: Duration,
+    give_up_at: Instant,
+}
+
+impl UnderWay {
+    /// None yet; of these partitions the fold knows the producer.
+    pub(super) fn new(caller: Caller, topic: String, known: BTreeSet<i32>) -> Self {
+        Self {
+            caller,
+            topic,
+            unacked: VecDeque::new(),
+            known,
+            by_partition: BTreeMap::new(),
+            attempts: 0,
+            repeated: BTreeMap::new(),
+            refusal: None,
+        }
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.unacked.is_empty()
+    }
+
+    /// As many as a client may have sent ahead.
+    pub(super) fn is_full(&self) -> bool {
+        self.unacked.len() >= UNACKED_MAX
+    }
+
+    /// Whether another batch may be read.
+    pub(super) fn reads(&self) -> bool {
+        let bytes: usize = self.unacked.iter().map(|unacked| unacked.bytes).sum();
+        bytes < UNACKED_BYTES_MAX && !self.is_refused()
+    }
+
+    /// Whether a batch was refused, after which nothing more is taken in.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusal.is_some()
+    }
+
+    /// Whether a batch may be sent to its partitions now.
+    pub(super) fn has_room(&self, split: &Split) -> bool {
+        split.by_partition.keys().all(|partition| {
+            let under_way = self.by_partition.get(partition).copied().unwrap_or(0);
+            let most = if self.known.contains(partition) { UNACKED_MAX } else { 1 };
+            under_way < most
+        })
+    }
+
+    /// Has a batch taken in. It is in the write-ahead buffer when this returns: that keeps the order of batches.
+    pub(super) async fn send(&mut self, number: u64, split: Split, batch: Stamped, held: Option<Arc<BudgetShare>>) {
+        let Stamped { parts, next_sequences } = batch;
+        for partition in next_sequences.keys() {
+            *self.by_partition.entry(*partition).or_default() += 1;
+        }
+        self.attempts += 1;
+        let request = self.request(&parts);
+        let taken = self.caller.take_under(held.clone(), PRODUCE, &request).await;
+        self.unacked.push_back(Unacked {
+            number,
+            split,
+            bytes: parts.iter().map(|part| part.batch.len()).sum(),
+            parts,
+            held,
+            bases: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            next_sequences,
+            produced: Box::pin(async move { taken?.answer::<KafkaProduce>().await }),
+            attempt: self.attempts,
+            pause: PAUSE_FIRST,
+            give_up_at: Instant::now() + RETRY_MAX,
+        });
+    }
+
+    fn request(&self, parts: &[Part]) -> KafkaProduce {
+        let batches = parts.iter().map(|part| (part.partition, part.batch.clone()));
+        produce_request(&self.topic, batches)
+    }
+
+    /// What becomes of the attempt that the oldest batch is at; never anything, if there is none.
+    pub(super) async fn attempt(&mut self) -> Result<KafkaProduced, Status> {
+        match self.unacked.front_mut() {
+            Some(front) => (&mut front.produced).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// An attempt of the oldest batch has ended: it is acknowledged, or tried again, or refused. Then nothing more is taken in,
+    /// and the stream ends when it is known what is stored of the batches after it.
+    pub(super) fn on_attempt(&mut self, produced: Result<KafkaProduced, Status>) -> Result<Option<Ack>, Status> {
+        let mut front = self.unacked.pop_front().expect("the attempt was its");
+        let produced = match produced {
+            Ok(produced) => produced,
+            // No memory for it just now.
+            Err(status) if status.code() == Code::ResourceExhausted && Instant::now() < front.give_up_at => {
+                KafkaProduced::default()
+            }
+            Err(status) => return Err(status),
+        };
+        for outcome in outcomes(produced) {
+            if error_code(outcome.error_code) == ErrorCode::None {
+                front.bases.insert(outcome.index, outcome.base_offset);
+            } else if !self.may_pass(&front, &outcome) {
+                self.refuse(&mut front, &outcome);
+            }
+        }
+        let (bases, refused) = (&front.bases, &front.refused);
+        front
+            .parts
+            .retain(|part| !bases.contains_key(&part.partition) && !refused.contains(&part.partition));
+        if !front.parts.is_empty() {
+            self.repeat(&mut front);
+            self.unacked.push_front(front);
+            return Ok(None);
+        }
+        let Some(refusal) = &mut self.refusal else {
+            return Ok(Some(self.acknowledge(front)));
+        };
+        if !front.bases.is_empty() {
+            let StoredRecords { partitions, offsets } = front.split.places(&front.bases);
+            refusal.stored.push(StoredBatch {
+                number: front.number,
+                partitions,
+                offsets,
+            });
+        }
+        Ok(None)
+    }
+
+    /// Whether an error is one that another attempt may mend.
+    fn may_pass(&self, front: &Unacked, outcome: &PartitionProduceResponse) -> bool {
+        if Instant::now() >= front.give_up_at {
+            return false;
+        }
+        match error_code(outcome.error_code) {
+            // Its predecessor was missing, and has been sent again since.
+            ErrorCode::OutOfOrderSequenceNumber => self
+                .repeated
+                .get(&outcome.index)
+                .is_some_and(|repeated| *repeated > front.attempt),
+            // The agent has looked twice, or the bytes will not get better.
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::CorruptMessage => false,
+            code => is_retriable(code),
+        }
+    }
+
+    fn refuse(&mut self, front: &mut Unacked, outcome: &PartitionProduceResponse) {
+        front.refused.insert(outcome.index);
+        let (number, topic) = (front.number, &self.topic);
+        self.refusal.get_or_insert_with(|| {
+            let what = format!("batch {number} in partition {} of {topic:?}", outcome.index);
+            let code = error_code(outcome.error_code);
+            Refusal {
+                status: batch_refusal(code, &what, outcome.error_message.as_deref()),
+                stored: Vec::new(),
+            }
+        });
+    }
+
+    fn repeat(&mut self, front: &mut Unacked) {
+        self.attempts += 1;
+        front.attempt = self.attempts;
+        for part in &front.parts {
+            self.repeated.insert(part.partition, self.attempts);
+        }
+        let (caller, request, pause) = (self.caller.clone(), self.request(&front.parts), front.pause);
+        let held = front.held.clone();
+        front.pause = (pause * 2).min(PAUSE_MAX);
+        front.produced = Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            let taken = caller.take_under(held, PRODUCE, &request).await?;
+            taken.answer::<KafkaProduce>().await
+        });
+    }
+
+    fn acknowledge(&mut self, front: Unacked) -> Ack {
+        for partition in front.next_sequences.keys() {
+            self.known.insert(*partition);
+            if let Some(under_way) = self.by_partition.get_mut(partition) {
+                *under_way -= 1;
+            }
+        }
+        measured::records_stored(front.split.records);
+        let StoredRecords { partitions, offsets } = front.split.places(&front.bases);
+        Ack {
+            number: front.number,
+            partitions,
+            offsets,
+            next_sequences: front.next_sequences.into_iter().collect(),
+        }
+    }
+
+    /// Once nothing is under way after a refusal: says what is stored, if anything is, and then why the stream ends.
+    pub(super) fn refused(&mut self) -> Option<Result<Answer, Status>> {
+        let refusal = self.refusal.as_mut().filter(|_| self.unacked.is_empty())?;
+        let stored = std::mem::take(&mut refusal.stored);
+        Some(if stored.is_empty() {
+            Err(refusal.status.clone())
+        } else {
+            Ok(Answer::Refused(Refused { stored }))
+        })
+    }
+}
