@@ -172,6 +172,26 @@ const STEPS: &[Step] = &[
         needs: None,
     },
     Step {
+        name: "instructions",
+        about: "what the hot paths cost, counted: instructions and allocations",
+        commands: &[
+            &["get-valgrind"],
+            // Together with the binary: the same parts with the same features.
+            &[
+                "cargo",
+                "build",
+                "--locked",
+                "--release",
+                "--package",
+                "esker",
+                "--package",
+                "esker-instructions",
+            ],
+            &["target/release/esker-instructions"],
+        ],
+        needs: Some("release"),
+    },
+    Step {
         name: "credentials",
         about: "check-store with credentials from everywhere",
         commands: &[&["infra/with-s3", "minio", "--", "tests/credentials/run"]],
@@ -224,7 +244,7 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     if args == ["--list"] {
         let lines: Vec<_> = STEPS
             .iter()
-            .map(|step| format!("{:<10} {}\n", step.name, step.about))
+            .map(|step| format!("{:<12} {}\n", step.name, step.about))
             .collect();
         std::io::stdout().write_all(lines.concat().as_bytes())?;
         return Ok(ExitCode::SUCCESS);

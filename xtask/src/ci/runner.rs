@@ -43,6 +43,14 @@ fn command(words: &[&str]) -> Result<Option<Command>> {
             "sh",
             &["-c", "apt-get update -q && apt-get install -qy python3 python3-venv"],
         ),
+        "get-valgrind" if is_there("valgrind", &["--version"]) => return Ok(None),
+        "get-valgrind" => words_to_command(
+            "sh",
+            &[
+                "-c",
+                "apt-get update -q && apt-get install -qy --no-install-recommends valgrind libc6-dbg",
+            ],
+        ),
         program => Command::new(program),
     };
     command.args(args).current_dir(crate::root());

@@ -89,6 +89,11 @@ const TABLE: [Place; 14] = [
         kind: Kind::Program,
     },
     Place {
+        name: "esker-instructions",
+        knows: EVERYTHING,
+        kind: Kind::Program,
+    },
+    Place {
         name: "esker-proxy",
         knows: &["esker-storage"],
         kind: Kind::Program,
