@@ -6,6 +6,7 @@ usage: run.py [--binary target/release/esker] [--gib 1] [--warm-gib 12] [--round
   peers           broker CPU per GiB, MB/s and latency beside a warm Apache Kafka, in turns
   flushes         flushes and PUTs a second: idle, one record a second, one synchronous producer, 100 of them, full rate
   partitions      PUTs per GiB at 1, 100 and 10,000 partitions
+  fetch           CPU per GiB fetched from memory by 1, 10 and 100 consumers beside a warm Apache Kafka, and cold from the directory
   memory          resident memory idle and with 10,000 partitions; cold start with both
 One agent, etcd and MinIO:
   cluster-cpu     broker CPU per GiB and MB/s beside a warm Apache Kafka, in turns
@@ -32,6 +33,7 @@ from report import ROOT, WORK, create, out  # first: it says where the rest is
 import broker_cpu
 import clusters
 import esker
+import fetch_load
 import group_load
 import lifecycle
 from clusters import measure, warm_kafka
@@ -191,7 +193,8 @@ def peers(args):
         shutil.rmtree(WORK / "peers", ignore_errors=True)
 
 
-CASES = {"peers": peers, "flushes": flushes, "partitions": partitions, "memory": memory, **clusters.CASES, **lifecycle.CASES, **group_load.CASES}
+CASES = {"peers": peers, "flushes": flushes, "partitions": partitions, "memory": memory, **clusters.CASES, **lifecycle.CASES, **group_load.CASES,
+         **fetch_load.CASES}
 
 
 def main():
