@@ -6,6 +6,7 @@
 mod advice;
 mod agent;
 mod args;
+mod bench;
 mod bootstrap;
 mod check_data;
 mod check_store;
@@ -18,6 +19,7 @@ mod dev;
 mod escapes;
 mod explain;
 mod group;
+mod help;
 mod listen;
 mod logging;
 mod process;
@@ -35,7 +37,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser as _};
+use clap::FromArgMatches as _;
 
 use crate::args::{Cli, Command};
 
@@ -51,7 +53,8 @@ fn main() -> ExitCode {
         report(panic);
         std::process::exit(1);
     }));
-    match run(Cli::parse()) {
+    let said = Cli::from_arg_matches(&args::command().get_matches()).unwrap_or_else(|error| error.exit());
+    match run(said) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let advice = advice::of(&error).map_or_else(String::new, |advice| format!("; {advice}"));
@@ -93,13 +96,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Cluster(command) => unless_read_enough(cluster::run(command)),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
+        Command::Bench(command) => bench::run(command),
         Command::Recover(args) => recover::run(args),
         Command::CheckData(args) => check_data::run(&args.data_dir),
         Command::CheckStore(args) => check_store::run(&args),
         Command::Config(command) => explain::run(command),
+        Command::Help(args) => unless_read_enough(help::run(args, args::command())),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "esker", &mut script);
+            clap_complete::generate(shell, &mut args::command(), "esker", &mut script);
             std::io::stdout().write_all(&script).context("cannot write to stdout")
         }
     }

@@ -66,6 +66,30 @@ pub struct Identity {
     pub epoch: i16,
 }
 
+impl Identity {
+    /// A new one.
+    ///
+    /// # Errors
+    /// If nobody gives one out.
+    pub async fn ask(client: &Client) -> Result<Self, Error> {
+        let request = InitProducerIdRequest {
+            transactional_id: None,
+            transaction_timeout_ms: i32::MAX,
+            producer_id: -1,
+            producer_epoch: -1,
+            ..InitProducerIdRequest::default()
+        };
+        let answer = client.call(To::Any, Repeat::Harmless, &request, |response| {
+            Refusal::check(ApiKey::InitProducerId, response.error_code, None)
+        });
+        let answer = answer.await?;
+        Ok(Self {
+            id: answer.producer_id,
+            epoch: answer.producer_epoch,
+        })
+    }
+}
+
 /// How records are written.
 #[derive(Clone, Debug)]
 pub struct ProducerSettings {
@@ -234,7 +258,7 @@ impl Producer {
         let partitions = i32::try_from(partitions).unwrap_or(i32::MAX).max(1);
         let idempotent = settings.idempotent && settings.acks == Acks::All;
         let identity = if idempotent {
-            Some(identity(&client).await?)
+            Some(Identity::ask(&client).await?)
         } else {
             None
         };
@@ -556,22 +580,4 @@ fn base_offset(response: &ProduceResponse, partition: i32) -> Result<i64, Error>
     }
     Refusal::check(ApiKey::Produce, answer.error_code, answer.error_message.as_deref())?;
     Ok(answer.base_offset)
-}
-
-async fn identity(client: &Client) -> Result<Identity, Error> {
-    let request = InitProducerIdRequest {
-        transactional_id: None,
-        transaction_timeout_ms: i32::MAX,
-        producer_id: -1,
-        producer_epoch: -1,
-        ..InitProducerIdRequest::default()
-    };
-    let outcome = |response: &esker_kafka::messages::init_producer_id_response::InitProducerIdResponse| {
-        Refusal::check(ApiKey::InitProducerId, response.error_code, None)
-    };
-    let response = client.call(To::Any, Repeat::Harmless, &request, outcome).await?;
-    Ok(Identity {
-        id: response.producer_id,
-        epoch: response.producer_epoch,
-    })
 }

@@ -226,8 +226,9 @@ impl BatchHeader {
         }
     }
 
-    /// The CRC of a batch with this header and `body`.
-    pub(crate) fn crc_with(&self, body: &[u8]) -> u32 {
+    /// The CRC of a batch with this header and `body`, whatever stands in the header's own field.
+    #[must_use]
+    pub fn crc_with(&self, body: &[u8]) -> u32 {
         let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
         digest.update(&self.to_bytes()[CRC_FROM..]);
         digest.update(body);
