@@ -55,5 +55,5 @@ REASONS = {
     "group-goes-with-its-offsets": "a group that has neither members nor offsets any more is gone at once; Kafka keeps it until it tidies up",
     "unused-id-with-an-instance": "an id that was given to a dynamic member is refused from a static one with UNKNOWN_MEMBER_ID; Kafka fails over it",
     "repeated-request": "the first of two JoinGroups of one member that both wait gets REBALANCE_IN_PROGRESS; Kafka never answers it",
-    "not-served": "groups of KIP-848, share groups and Streams groups are not served: their requests close the connection",
+    "not-served": "transactions, ACLs, SASL, tokens, groups of KIP-848, share groups and Streams groups are not served, nor is there a controller: their requests are not told and close the connection",
 }

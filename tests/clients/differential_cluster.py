@@ -1,5 +1,5 @@
 """What a cluster tells of itself to raw requests, beside a real Kafka: versions, brokers, coordinators, reassignments, transactions."""
-from differential import scenario
+from differential import ABSENT, scenario
 from differential_topics import create, topic
 from differential_produce import made, produce
 import wire
@@ -14,6 +14,14 @@ def versions_told(both):
         for name, number in (("apache-kafka-java", "4.3.0"), ("", "1"), ("a", ""), ("-a", "1"), ("a-", "1"), ("a b", "1"), ("a.b-c", "1.0-SNAPSHOT"), ("ü", "1"),
                              ("a" * 1000, "1"), ("a_b", "1")):
             both.call("API_VERSIONS", version, {"clientSoftwareName": name, "clientSoftwareVersion": number}, ignore=told)
+
+
+@scenario
+def versions_are_kafkas(both):
+    """Whatever is told in the same versions, and nothing that Kafka does not tell."""
+    kept = ["supportedFeatures*", "finalizedFeatures*", "finalizedFeaturesEpoch", "zkMigrationReady"]
+    for version in (0, 4):
+        both.call("API_VERSIONS", version, {"clientSoftwareName": "kafka", "clientSoftwareVersion": "1"}, ignore=kept, differs={"apiKeys[*]": ("not-served", ..., ABSENT)})
 
 
 @scenario

@@ -399,6 +399,9 @@ def quotas_credentials_and_subscriptions(context):
         configs --alter --entity-type users --entity-name alice --add-config producer_byte_rate=1.5
         configs --alter --entity-type users --entity-name alice --delete-config consumer_byte_rate
         configs --alter --entity-type users --entity-name alice --delete-config no_such_rate
+        configs --alter --entity-type ips --entity-name localhost --add-config connection_creation_rate=300
+        configs* --describe --entity-type ips
+        configs --alter --entity-type ips --entity-name localhost --delete-config connection_creation_rate
         configs --alter --entity-type ips --entity-name not.an.address.at.all --add-config connection_creation_rate=1
         configs --alter --entity-type ips --entity-name 127.0.0.9 --add-config producer_byte_rate=1
         configs --alter --entity-type ips --entity-name 127.0.0.9 --add-config connection_creation_rate=0.5

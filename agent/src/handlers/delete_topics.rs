@@ -113,8 +113,14 @@ fn invalid(message: &str) -> (ErrorCode, String) {
     (ErrorCode::InvalidRequest, message.to_owned())
 }
 
+/// An error with Kafka's text for it, where it has one that says more than the name.
 fn named_code(code: ErrorCode) -> (ErrorCode, String) {
-    (code, code.name().to_owned())
+    let text = match code {
+        ErrorCode::UnknownTopicOrPartition => "This server does not host this topic-partition.",
+        ErrorCode::UnknownTopicId => "This server does not host this topic ID.",
+        other => other.name(),
+    };
+    (code, text.to_owned())
 }
 
 fn result(name: Option<Str>, topic_id: Uuid, (code, message): (ErrorCode, String)) -> DeletableTopicResult {

@@ -52,7 +52,8 @@ fn every_test_on_the_page_exists() {
         let plain = name
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        plain && name.matches('_').count() >= 3
+        // Topics of Kafka's own begin with two.
+        plain && name.matches('_').count() >= 3 && !name.starts_with("__")
     };
     let names: Vec<&str> = quoted.filter(is_test).collect();
     assert!(names.len() > 50, "{}", names.len());

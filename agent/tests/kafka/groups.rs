@@ -193,18 +193,18 @@ fn assignment(member: &Str, members: usize) -> Bytes {
     Bytes::from(format!("{member} is one of {members}, ").repeat(100))
 }
 
-/// Joins, syncs and beats as clients do until the group has so many members. Returns generation and member id.
-async fn settle(mut client: Client, members: usize) -> (i32, Str) {
+/// Joins in this version, syncs and beats as clients do until the group has so many members. Returns generation and member id.
+async fn settle(mut client: Client, members: usize, version: i16) -> (i32, Str) {
     let mut member = Str::new();
     loop {
-        let joined = client.call(9, &join(member.clone(), "m")).await;
+        let joined = client.call(version, &join(member.clone(), "m")).await;
         member = joined.member_id.clone();
         match code(joined.error_code) {
             ErrorCode::None => {}
             ErrorCode::MemberIdRequired | ErrorCode::RebalanceInProgress => continue,
             refused => panic!("join: {refused:?}"),
         }
-        let synced = client.call(5, &sync(&joined)).await;
+        let synced = client.call(version.min(5), &sync(&joined)).await;
         match code(synced.error_code) {
             ErrorCode::None => {}
             ErrorCode::RebalanceInProgress => continue,
@@ -222,7 +222,7 @@ async fn settle(mut client: Client, members: usize) -> (i32, Str) {
             ..Default::default()
         };
         loop {
-            match code(client.call(4, &beat).await.error_code) {
+            match code(client.call(version.min(4), &beat).await.error_code) {
                 ErrorCode::None => tokio::task::yield_now().await,
                 ErrorCode::RebalanceInProgress => break,
                 refused => panic!("heartbeat: {refused:?}"),
@@ -253,10 +253,24 @@ async fn trap_26_members_that_join_at_once_all_get_their_whole_assignment() {
     let broker = Broker::start().await;
     let mut members = JoinSet::new();
     for _ in 0..8 {
-        members.spawn(settle(broker.connect().await, 8));
+        members.spawn(settle(broker.connect().await, 8, 9));
     }
-    let settled = members.join_all().await;
+    are_in_one_generation(&members.join_all().await, 8);
+}
+
+fn are_in_one_generation(settled: &[(i32, Str)], members: usize) {
     let ids: BTreeSet<_> = settled.iter().map(|(_, id)| id.as_str().to_owned()).collect();
-    assert_eq!(ids.len(), 8);
+    assert_eq!(ids.len(), members);
     assert!(settled.iter().all(|(generation, _)| *generation == settled[0].0));
+}
+
+/// Old clients rebalance as new ones do, also with them.
+#[tokio::test]
+async fn trap_02_members_of_every_version_share_a_group() {
+    let broker = Broker::start().await;
+    let mut members = JoinSet::new();
+    for version in 0..=9 {
+        members.spawn(settle(broker.connect().await, 10, version));
+    }
+    are_in_one_generation(&members.join_all().await, 10);
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_kafka::messages::alter_client_quotas_request::{self, AlterClientQuotasRequest};
 use esker_kafka::messages::alter_client_quotas_response::{self, AlterClientQuotasResponse};
@@ -29,6 +30,9 @@ const CLIENT_QUOTAS: [&str; 4] = [
 ];
 /// Quotas of addresses.
 const ADDRESS_QUOTAS: [&str; 1] = ["connection_creation_rate"];
+
+/// How long it may take to find out whether there is an address of a name.
+const LOOK_UP_MAX: Duration = Duration::from_secs(5);
 
 /// How a filter looks at a type, as requests number it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +165,7 @@ async fn alter_one(
 ) -> Result<(), Refused> {
     let entity = entity(&entry.entity)?;
     check_ops(&entity, &entry.ops)?;
+    check_address(&entity).await?;
     let key = quota::key(&entity);
     if !validate_only {
         census.admit(agent, quota::PREFIX.into(), &key, FAMILY_MAX).await?;
@@ -205,13 +210,6 @@ fn entity(parts: &[alter_client_quotas_request::EntityData]) -> Result<Entity, R
         {
             return invalid("a name of at least one and not too many bytes is needed");
         }
-        if of == "ip"
-            && name
-                .as_ref()
-                .is_some_and(|name| name.parse::<std::net::IpAddr>().is_err())
-        {
-            return invalid("that is not an address");
-        }
         if entity.insert(of.to_owned(), name).is_some() {
             return invalid("Invalid client quota entity: a type stands in it twice");
         }
@@ -225,6 +223,18 @@ fn entity(parts: &[alter_client_quotas_request::EntityData]) -> Result<Entity, R
     Ok(entity.into_iter().collect())
 }
 
+/// As in Kafka, an address may be given by name, if there is an address of that name. It stays the name.
+async fn check_address(entity: &Entity) -> Result<(), Refused> {
+    let named = entity.iter().find(|(of, _)| of == "ip");
+    let Some((_, Some(name))) = named else { return Ok(()) };
+    let found = tokio::time::timeout(LOOK_UP_MAX, tokio::net::lookup_host((name.as_str(), 0))).await;
+    if found.is_ok_and(|found| found.is_ok()) {
+        return Ok(());
+    }
+    let message = format!("{name:.250} is not a valid IP or resolvable host.");
+    Err((ErrorCode::InvalidRequest, message))
+}
+
 fn check_ops(entity: &Entity, ops: &[alter_client_quotas_request::OpData]) -> Result<(), Refused> {
     let invalid = |message: String| Err((ErrorCode::InvalidRequest, message));
     let known: &[&str] = if entity.iter().any(|(of, _)| of == "ip") {
@@ -236,7 +246,7 @@ fn check_ops(entity: &Entity, ops: &[alter_client_quotas_request::OpData]) -> Re
     for op in ops {
         let key = op.key.as_str();
         if !known.contains(&key) {
-            return invalid("Invalid configuration key: there is no such quota for this entity".to_owned());
+            return invalid(format!("Invalid configuration key {key:.250}"));
         }
         if !seen.insert(key) {
             return invalid(format!("Duplicate quota key {key:.250}"));

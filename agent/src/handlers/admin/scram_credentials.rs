@@ -82,9 +82,9 @@ pub async fn describe(
         let tell = |(user, times): (&Str, usize)| {
             let infos = if times > 1 {
                 let message = "Cannot describe SCRAM credentials for the same user twice in a single request";
-                Err((ErrorCode::DuplicateResource, message))
+                Err((ErrorCode::DuplicateResource, message.to_owned()))
             } else {
-                let message = "Attempt to describe a user credential that does not exist";
+                let message = format!("Attempt to describe a user credential that does not exist: {user:.250}");
                 users.get(user).cloned().ok_or((ErrorCode::ResourceNotFound, message))
             };
             described(user.clone(), infos)
@@ -98,18 +98,15 @@ pub async fn describe(
     }
 }
 
-fn described(
-    user: Str,
-    infos: Result<Vec<CredentialInfo>, (ErrorCode, &'static str)>,
-) -> DescribeUserScramCredentialsResult {
+fn described(user: Str, infos: Result<Vec<CredentialInfo>, Refused>) -> DescribeUserScramCredentialsResult {
     let (credential_infos, refused) = match infos {
         Ok(infos) => (infos, None),
         Err(refused) => (Vec::new(), Some(refused)),
     };
     DescribeUserScramCredentialsResult {
         user,
-        error_code: refused.map_or(0, |(code, _)| code.code()),
-        error_message: refused.map(|(_, message)| Str::from_static(message)),
+        error_code: refused.as_ref().map_or(0, |(code, _)| code.code()),
+        error_message: refused.map(|(_, message)| Str::from(message)),
         credential_infos,
     }
 }
