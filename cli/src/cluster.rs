@@ -35,6 +35,7 @@ struct Described {
     cluster: String,
     controller: Option<i32>,
     agents: Vec<Agent>,
+    /// Those of the cluster's own do not count.
     topics: usize,
     partitions: usize,
     /// Partitions that nobody leads.
@@ -60,7 +61,8 @@ pub(crate) fn run(command: ClusterCommand) -> anyhow::Result<()> {
 async fn describe(args: DescribeArgs) -> anyhow::Result<()> {
     let client = args.bootstrap.client();
     let overview = client.overview().await?;
-    let topics = client.topics().await?;
+    let mut topics = client.topics().await?;
+    topics.retain(|topic| !topic.internal);
     let leaders: Vec<Option<i32>> = topics
         .iter()
         .flat_map(|topic| topic.partitions.iter().map(|one| one.leader))

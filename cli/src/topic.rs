@@ -41,6 +41,9 @@ pub(crate) struct ListArgs {
     /// Say how many bytes each topic keeps; asks every broker
     #[arg(long)]
     sizes: bool,
+    /// List topics of the cluster's own, too
+    #[arg(long)]
+    internal: bool,
 }
 
 /// Runs one of the commands.
@@ -68,7 +71,8 @@ struct Row {
 
 async fn list(args: ListArgs) -> anyhow::Result<()> {
     let client = args.bootstrap.client();
-    let topics = client.topics().await?;
+    let mut topics = client.topics().await?;
+    topics.retain(|topic| args.internal || !topic.internal);
     let sizes = if args.sizes {
         Some(client.sizes(&topics.iter().collect::<Vec<_>>()).await?)
     } else {
