@@ -27,7 +27,7 @@ enum Kind {
 }
 
 /// Pure → seams → services → programs. Services never know each other.
-const TABLE: [Place; 14] = [
+const TABLE: &[Place] = &[
     Place {
         name: "esker-proto",
         knows: &[],
