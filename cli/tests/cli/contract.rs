@@ -1,94 +1,10 @@
 //! The command line as scripts rely on it: the ready line, exit codes, pages, messages. Runs the real binary.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::Command;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_esker");
-const FREE_PORTS: [&str; 6] = [
-    "--kafka",
-    "127.0.0.1:0",
-    "--grpc",
-    "127.0.0.1:0",
-    "--http",
-    "127.0.0.1:0",
-];
-
-fn dev(args: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
-    command.arg("dev").args(FREE_PORTS).args(args);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ESKER_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-fn output(mut command: Command) -> Output {
-    command.stdin(Stdio::null()).output().unwrap()
-}
-
-fn last_line(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr)
-        .lines()
-        .last()
-        .unwrap_or_default()
-        .to_owned()
-}
-
-/// A node that said it is ready; killed when dropped.
-struct Node {
-    child: Child,
-    ready: String,
-}
-
-impl Node {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut ready)
-            .unwrap();
-        Self { child, ready }
-    }
-
-    fn field(&self, name: &str) -> String {
-        let prefix = format!("{name}=");
-        let value = self
-            .ready
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix(&prefix));
-        value
-            .unwrap_or_else(|| panic!("no {name} in {:?}", self.ready))
-            .to_owned()
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args(["-s", name, &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(sent.success());
-    }
-
-    /// How it ended, and what it logged.
-    fn wait(mut self) -> (ExitStatus, String) {
-        let mut log = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-        (self.child.wait().unwrap(), log)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // Gone already, unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::node::{BINARY, Node, dev, last_line, output, scratch};
 
 fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -100,13 +16,6 @@ fn get(address: &str, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
-}
-
-fn scratch(name: &str) -> std::path::PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&dir);
-    std::fs::create_dir_all(&dir).unwrap();
-    dir
 }
 
 #[test]
