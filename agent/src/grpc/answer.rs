@@ -84,3 +84,70 @@ impl http_body::Body for Answer {
         self.rest.is_empty() && self.body.is_end_stream()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use futures::FutureExt;
+    use http_body::Body as _;
+
+    use super::*;
+    use crate::grpc::limits::Limits;
+    use crate::grpc::measured::Method;
+    use crate::kafka::budget::ByteBudget;
+
+    struct Made(VecDeque<Frame<Bytes>>);
+
+    impl http_body::Body for Made {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Ready(self.0.pop_front().map(Ok))
+        }
+    }
+
+    /// The lengths of the pieces in which an answer comes that ends like this.
+    fn pieces(bytes: usize, code: Code) -> Vec<usize> {
+        let method = Method::of("/esker.v1.Consumer/Fetch");
+        let limits = Limits::new(ByteBudget::new(1));
+        let call = limits.enter(Arc::default(), method).unwrap();
+        let mut trailers = http::HeaderMap::new();
+        Status::new(code, "").add_header(&mut trailers).unwrap();
+        let frames = [Frame::data(Bytes::from(vec![7; bytes])), Frame::trailers(trailers)];
+        let answer = http::Response::new(Body::new(Made(frames.into())));
+        let mut body = Answer::of(answer, (call, Received::default()), Measured::begin(method)).into_body();
+        let mut pieces = Vec::new();
+        loop {
+            let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).now_or_never();
+            match frame.expect("it is all there").unwrap().unwrap().into_data() {
+                Ok(piece) => pieces.push(piece.len()),
+                Err(_trailers) => return pieces,
+            }
+        }
+    }
+
+    #[test]
+    fn answers_are_handed_over_in_pieces_and_their_ends_are_counted() {
+        let (recorder, page) = crate::telemetry::recorder().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            assert_eq!(pieces(40_000, Code::Ok), [16_384, 16_384, 7_232]);
+            assert_eq!(pieces(1, Code::DataLoss), [1]);
+            let _given_up = Measured::begin(Method::of("/esker.v1.Consumer/Fetch"));
+        });
+        let page = page.render();
+        for line in [
+            "esker_grpc_calls_total{method=\"Fetch\",code=\"ok\"} 1",
+            "esker_grpc_calls_total{method=\"Fetch\",code=\"data_loss\"} 1",
+            "esker_grpc_calls_total{method=\"Fetch\",code=\"cancelled\"} 1",
+            "esker_grpc_calls_total{method=\"Fetch\",code=\"unknown\"} 0",
+            "esker_grpc_open_calls{method=\"Fetch\"} 0",
+            "esker_grpc_bytes_total{direction=\"out\"} 40001",
+            "esker_grpc_call_seconds_count{method=\"Fetch\"} 3",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
+        }
+    }
+}

@@ -74,7 +74,7 @@ impl Limits {
     }
 
     /// Takes a call in, if there is room.
-    fn enter(&self, of_connection: Arc<AtomicUsize>, method: Method) -> Option<Call> {
+    pub(super) fn enter(&self, of_connection: Arc<AtomicUsize>, method: Method) -> Option<Call> {
         let left = self.all.available_permits();
         if of_connection.load(Ordering::Relaxed) >= left {
             return None;
