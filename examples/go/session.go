@@ -43,6 +43,7 @@ func NewSession(agents *Agents, topic string) *Session {
 }
 
 // Produce writes the batches and calls acknowledged for each of them, in order. It takes no more of them than agents keep up with.
+// An ack is waited for when five batches are on their way, or when there are no more: a source that pauses holds back the last acks.
 func (s *Session) Produce(ctx context.Context, batches iter.Seq[[]*eskerv1.Record], acknowledged func(*eskerv1.ProduceStreamResponse_Ack)) error {
 	next, stop := iter.Pull(batches)
 	defer stop()

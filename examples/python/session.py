@@ -30,7 +30,10 @@ class Session:
         self.unacked, self.number = collections.deque(), 0
 
     def produce(self, batches):
-        """Takes lists of records; yields (records, ack) for each of them, in order. It takes no more of them than agents keep up with."""
+        """Takes lists of records; yields (records, ack) for each of them, in order. It takes no more of them than agents keep up with.
+
+        An ack is waited for when five batches are on their way, or when there are no more: a source that pauses holds back the last acks.
+        """
         batches = iter(batches)
         while True:
             try:

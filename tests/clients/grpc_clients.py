@@ -28,9 +28,7 @@ class Language:
 
     def produce(self, grpc, topic, records, *arguments):
         """Writes (key, value, headers, timestamp) and perhaps a partition; returns partition and offset of each record as it was acknowledged."""
-        path = CACHE / "work" / f"{topic}.{self.name}.lines"
-        with open(path, "w") as out:
-            out.writelines(line(*record) for record in records)
+        path = written(CACHE / "work" / f"{topic}.{self.name}.lines", records)
         try:
             return [(place["partition"], place["offset"]) for place in self.run("produce", grpc, "--topic", topic, *arguments, path)]
         finally:
@@ -60,6 +58,12 @@ class Language:
 PYTHON = Language("python", lambda tool: [CACHE / "venv" / "bin" / "python", ROOT / "examples" / "python" / f"{tool}.py"])
 GO = Language("go", lambda tool: [CACHE / "go-examples" / "esker", tool])
 LANGUAGES = [PYTHON, GO]
+
+
+def written(path, records):
+    with open(path, "w") as out:
+        out.writelines(line(*record) for record in records)
+    return path
 
 
 def line(key, value, headers, timestamp, partition=None):

@@ -10,13 +10,12 @@ import random
 import signal
 import socket
 import struct
-import subprocess
 import threading
 
 import stock
 from confluent_kafka import ConsumerGroupTopicPartitions
-from grpc_clients import LANGUAGES, PARTITIONS, PYTHON, read, read_with_librdkafka, records, send_flights, verify
-from harness import case, check, equal, wait_until
+from grpc_clients import LANGUAGES, PARTITIONS, read, read_with_librdkafka, records, send_flights, verify, written
+from harness import CLUSTER, case, check, equal, wait_until
 from cluster import free_port
 
 FLIGHTS = 40_000
@@ -99,8 +98,8 @@ def said(context, cuts, least=CUTS_MIN):
     check(len(cuts.cuts) >= least, f"only {len(cuts.cuts)} connections were cut")
 
 
-def check_written(context, language, topic, acknowledged):
-    found = read_with_librdkafka(context.shared().bootstrap, topic)
+def check_written(bootstrap, language, topic, acknowledged):
+    found = read_with_librdkafka(bootstrap, topic)
     verify(found, f"{topic} by librdkafka", FLIGHTS)
     stored = {int(record[2][0][1]): (partition, offset) for partition, some in found.items() for offset, record in some}
     equal(acknowledged, [stored[number] for number in range(FLIGHTS)], f"{topic}: where the acks of {language.name} say that the flights are")
@@ -108,13 +107,13 @@ def check_written(context, language, topic, acknowledged):
 
 def add_cases(language):
     @case(grpc=True, name=f"written_by_{language.name}")
-    def written(context):
+    def were_written(context):
         """Batches of which some, or some of whose acks, were on the wire when it broke: each is stored once, in order, and its acks are true."""
         topic = stock.create_topic(context.shared().bootstrap, context.topic("cut"), PARTITIONS)
         cuts = cutter(context, up=2_000_000, down=40_000)
         acknowledged = language.produce(cuts.address, topic, records()[:FLIGHTS], "--batch", BATCH)
         said(context, cuts)
-        check_written(context, language, topic, acknowledged)
+        check_written(context.shared().bootstrap, language, topic, acknowledged)
 
     @case(grpc=True, name=f"read_by_{language.name}")
     def were_read(context):
@@ -183,4 +182,28 @@ def silence_is_noticed(context):
     equal(set(written), set(LANGUAGES), "languages that have written everything")
     for language, (topic, cuts, acknowledged) in written.items():
         said(context, cuts, 1)
-        check_written(context, language, topic, acknowledged)
+        check_written(broker.bootstrap, language, topic, acknowledged)
+
+
+@case(needs=CLUSTER)
+def sessions_outlive_their_agents(context):
+    """Both write while the agents are killed with -9 and started again, one after the other: the sessions go on at the next one."""
+    cluster = context.cluster()
+    path = written(context.work / "flights", records()[:FLIGHTS])
+    running = {}
+    for language in LANGUAGES:
+        topic = stock.create_topic(cluster.bootstrap, context.topic("killed"), PARTITIONS)
+        acks, log = context.work / f"{language.name}.acks", context.work / f"{language.name}.log"
+        with open(acks, "wb") as out, open(log, "wb") as err:
+            running[language] = topic, acks, log, language.popen("produce", cluster.grpc, "--topic", topic, "--batch", 20, path, stdout=out, stderr=err)
+    for agent in cluster.agents:
+        sizes = {acks: acks.stat().st_size for _, acks, _, _ in running.values()}
+        wait_until(lambda: all(acks.stat().st_size > size for acks, size in sizes.items()), 60, f"both write before {agent.name} is killed")
+        agent.kill()
+        agent.start()
+    for language, (topic, acks, log, process) in running.items():
+        equal(process.wait(120), 0, f"exit code of {language.name}, which says {log.read_text()[-1500:]}")
+        check_written(cluster.bootstrap, language, topic, [(place["partition"], place["offset"]) for place in map(json.loads, open(acks))])
+        moves = log.read_text().count("going on at")
+        context.note(f"{language.name} moved {moves} times")
+        check(moves > 0, f"{language.name} was never at an agent that was killed")
