@@ -382,8 +382,12 @@ async fn starts(
                     "the group has committed no offset of {place}; commit one, or say where to start"
                 )));
             };
-            let from = edge_offset(caller, &place, edge, read_committed).await?;
-            positions.insert(place, from);
+            match edge_offset(caller, &place, edge, read_committed).await {
+                Ok(from) => drop(positions.insert(place, from)),
+                // Deleted by now, or never there: the group's leader says what is assigned. It will assign anew.
+                Err(status) if status.code() == Code::NotFound => {}
+                Err(status) => return Err(status),
+            }
         }
     }
     Ok(positions)

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use esker_kafka::messages::consumer_protocol_assignment::ConsumerProtocolAssignment;
+use esker_kafka::messages::consumer_protocol_assignment::{ConsumerProtocolAssignment, TopicPartition};
 use esker_kafka::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
 use esker_kafka::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use esker_kafka::messages::heartbeat_request::HeartbeatRequest;
 use esker_kafka::messages::join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol};
-use esker_kafka::messages::sync_group_request::SyncGroupRequest;
+use esker_kafka::messages::sync_group_request::{SyncGroupRequest, SyncGroupRequestAssignment};
 use esker_kafka::{ErrorCode, Reader, Str, Writer};
 use esker_proto::v1::position::At;
 use esker_proto::v1::subscribe_event::{Assigned, Event};
@@ -251,8 +251,8 @@ async fn subscribers_of_two_agents_share_the_partitions() {
     assert_eq!(partitions(&assigned(&mut first).await.partitions), [0, 1, 2, 3]);
 }
 
-/// A member of the group that is a Kafka client; only ever a follower.
-async fn kafka_member(mut client: Client) -> (JoinGroupRequest, i32, ConsumerProtocolAssignment) {
+/// What a Kafka client says that wants to be a member of the group.
+fn join_request() -> JoinGroupRequest {
     let mut writer = Writer::new();
     writer.i16(1);
     let subscription = ConsumerProtocolSubscription {
@@ -260,7 +260,7 @@ async fn kafka_member(mut client: Client) -> (JoinGroupRequest, i32, ConsumerPro
         ..ConsumerProtocolSubscription::default()
     };
     subscription.encode(&mut writer, 1).unwrap();
-    let mut join = JoinGroupRequest {
+    JoinGroupRequest {
         group_id: Str::from_static("g"),
         session_timeout_ms: 10_000,
         rebalance_timeout_ms: 10_000,
@@ -270,7 +270,12 @@ async fn kafka_member(mut client: Client) -> (JoinGroupRequest, i32, ConsumerPro
             metadata: writer.into_bytes().unwrap(),
         }],
         ..JoinGroupRequest::default()
-    };
+    }
+}
+
+/// A member of the group that is a Kafka client; only ever a follower.
+async fn kafka_member(mut client: Client) -> (JoinGroupRequest, i32, ConsumerProtocolAssignment) {
+    let mut join = join_request();
     loop {
         let joined = client.call(9, &join).await;
         join.member_id = joined.member_id.clone();
@@ -406,4 +411,67 @@ async fn topics_that_are_created_later_or_again_are_read_too() {
             _ => {}
         }
     }
+}
+
+/// Leads the group through one generation: gives everybody else a partition that exists and one that does not. Returns how many members
+/// there are.
+async fn lead(client: &mut Client, join: &mut JoinGroupRequest) -> usize {
+    loop {
+        let joined = client.call(9, join).await;
+        join.member_id = joined.member_id.clone();
+        match code(joined.error_code) {
+            ErrorCode::None => {}
+            ErrorCode::MemberIdRequired => continue,
+            refused => panic!("{refused}"),
+        }
+        assert_eq!(joined.leader, joined.member_id, "the subscriber comes later");
+        let mut writer = Writer::new();
+        writer.i16(1);
+        let topic = |name| TopicPartition {
+            topic: Str::from_static(name),
+            partitions: vec![0],
+        };
+        let assignment = ConsumerProtocolAssignment {
+            assigned_partitions: vec![topic("gone"), topic("t")],
+            ..ConsumerProtocolAssignment::default()
+        };
+        assignment.encode(&mut writer, 1).unwrap();
+        let assignment = writer.into_bytes().unwrap();
+        let others = joined
+            .members
+            .iter()
+            .filter(|member| member.member_id != join.member_id);
+        let assignments = others.map(|member| SyncGroupRequestAssignment {
+            member_id: member.member_id.clone(),
+            assignment: assignment.clone(),
+        });
+        let sync = SyncGroupRequest {
+            group_id: Str::from_static("g"),
+            generation_id: joined.generation_id,
+            member_id: join.member_id.clone(),
+            protocol_type: Some(Str::from_static("consumer")),
+            protocol_name: joined.protocol_name.clone(),
+            assignments: assignments.collect(),
+            ..SyncGroupRequest::default()
+        };
+        if code(client.call(5, &sync).await.error_code) == ErrorCode::None {
+            return joined.members.len();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_is_not_there_does_not_end_a_subscription() {
+    let broker = Broker::start().await;
+    let mut kafka = broker.connect().await;
+    let topic = kafka.create("t", 1, &[]).await;
+    kafka.store(&topic, 0, &batch(&["a"])).await;
+    let (mut leader, mut join) = (broker.connect().await, join_request());
+    assert_eq!(lead(&mut leader, &mut join).await, 1);
+    let mut stream = subscribe(&broker, group(Start::Earliest)).await;
+    // It waits for the subscriber, who is on its way.
+    while lead(&mut leader, &mut join).await < 2 {}
+    let given = assigned(&mut stream).await.partitions;
+    assert_eq!(given.len(), 2, "{given:?}");
+    assert_eq!(records(&mut stream, 1).await, [(0, "a".to_owned())]);
 }
