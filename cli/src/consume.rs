@@ -5,6 +5,7 @@
 
 mod format;
 mod from;
+mod membership;
 mod output;
 mod places;
 
@@ -45,6 +46,12 @@ pub(crate) struct ConsumeArgs {
     /// Only these partitions; may be repeated
     #[arg(long, short, value_name = "N", value_delimiter = ',')]
     partition: Vec<i32>,
+    /// Read as a member of this group: its members divide the partitions, and it goes on where it stopped; waits for new records
+    ///
+    /// --from says where it begins where the group has not committed anything. What was printed is committed within a second, and
+    /// at the end.
+    #[arg(long, short, value_name = "GROUP", conflicts_with = "partition")]
+    group: Option<String>,
     /// End after so many records
     #[arg(long, short, value_name = "N")]
     count: Option<u64>,
@@ -77,24 +84,27 @@ pub(crate) fn run(args: &ConsumeArgs) -> anyhow::Result<()> {
     block_on(async {
         let stop = CancellationToken::new();
         shutdown::on_signals(stop.clone())?;
+        let client = args.bootstrap.client();
+        if let Some(group) = &args.group {
+            return membership::consume(args, group, &client, &stop).await;
+        }
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(()),
-            done = consume(args) => done,
+            done = consume(args, &client) => done,
         }
     })
 }
 
-async fn consume(args: &ConsumeArgs) -> anyhow::Result<()> {
-    let client = args.bootstrap.client();
-    let mut places = Places::find(&client, args).await?;
-    let mut reader = Reader::new(&client, args);
+async fn consume(args: &ConsumeArgs, client: &Client) -> anyhow::Result<()> {
+    let mut places = Places::find(client, args).await?;
+    let mut reader = Reader::new(client, args);
     reader.fetcher.assign(places.starts());
     while !places.is_done() {
         let fetched = reader.next().await?;
         let next = fetched.next;
         let of = fetched.of.clone();
-        if !reader.print(fetched, places.end(&of))? {
+        if !reader.print(fetched, places.end(&of))?.more {
             break;
         }
         if places.reached(&of, next) {
@@ -134,21 +144,33 @@ impl Reader {
         Ok(self.fetcher.next().await?)
     }
 
-    /// Prints the records below `end`; false if that is enough.
-    fn print(&mut self, fetched: Fetched, end: i64) -> anyhow::Result<bool> {
+    /// Prints the records below `end`, as many as are wanted.
+    fn print(&mut self, fetched: Fetched, end: i64) -> anyhow::Result<Printed> {
         let of = fetched.of.clone();
+        let mut next = fetched.from;
+        let after = fetched.next;
         let mut records = Decoder::new(fetched);
-        while self.left != Some(0)
-            && let Some(record) = records.next_record()?
-        {
-            if record.offset >= end {
-                break;
+        loop {
+            if self.left == Some(0) {
+                return Ok(Printed { next, more: false });
             }
-            if !self.output.write(&of.topic, of.partition, &record)? {
-                return Ok(false);
-            }
+            let Some(record) = records.next_record()?.filter(|record| record.offset < end) else {
+                return Ok(Printed {
+                    next: after,
+                    more: true,
+                });
+            };
+            self.output.write(&of.topic, of.partition, &record)?;
+            next = record.offset + 1;
             self.left = self.left.map(|left| left - 1);
         }
-        Ok(self.left != Some(0))
     }
+}
+
+/// What came of printing.
+struct Printed {
+    /// Where reading goes on.
+    next: i64,
+    /// False if that was enough.
+    more: bool,
 }

@@ -3,7 +3,7 @@
 //! Owns: the choice between text and JSON, buffering.
 //! Does not own: how either looks (`format`, `records`).
 
-use std::io::{self, BufWriter, ErrorKind, Stdout, Write as _};
+use std::io::{self, BufWriter, Stdout, Write as _};
 
 use anyhow::Context as _;
 use esker_kafka::records::Record;
@@ -32,29 +32,19 @@ impl Output {
         }
     }
 
-    /// Prints one record; false if nobody reads any more.
-    pub(super) fn write(&mut self, topic: &str, partition: i32, record: &Record) -> anyhow::Result<bool> {
+    /// Prints one record.
+    pub(super) fn write(&mut self, topic: &str, partition: i32, record: &Record) -> anyhow::Result<()> {
         let written = match &self.format {
             Some(format) => format.write(&mut self.out, (topic, partition), record, &self.null),
             None => serde_json::to_writer(&mut self.out, &JsonRecord::of(topic, partition, record))
                 .map_err(io::Error::from)
                 .and_then(|()| self.out.write_all(b"\n")),
         };
-        heard(written)
+        written.context("cannot write to stdout")
     }
 
-    /// Shows what was printed; false if nobody reads any more.
-    pub(super) fn flush(&mut self) -> anyhow::Result<bool> {
-        let flushed = self.out.flush();
-        heard(flushed)
-    }
-}
-
-/// `esker consume t | head` is no failure.
-fn heard(written: io::Result<()>) -> anyhow::Result<bool> {
-    match written {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("cannot write to stdout"),
+    /// Shows what was printed.
+    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
+        self.out.flush().context("cannot write to stdout")
     }
 }

@@ -36,7 +36,11 @@ impl Places {
             } else {
                 &args.partition
             };
-            let starts_and_ends = of_topic(client, topic, wanted, args).await?;
+            let of_args = Wanted {
+                from: args.from,
+                read_committed: args.read_committed,
+            };
+            let starts_and_ends = of_topic(client, topic, wanted, of_args).await?;
             for (partition, (start, end)) in starts_and_ends {
                 let topic = topic.as_str().into();
                 unread.insert(TopicPartition { topic, partition }, (start, end));
@@ -77,11 +81,19 @@ impl Places {
     }
 }
 
-async fn of_topic(
+/// Where reading is to begin, and what is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) from: From,
+    pub(super) read_committed: bool,
+}
+
+/// Start and end of some partitions of a topic.
+pub(super) async fn of_topic(
     client: &Client,
     topic: &str,
     partitions: &[i32],
-    args: &ConsumeArgs,
+    args: Wanted,
 ) -> anyhow::Result<BTreeMap<i32, (i64, i64)>> {
     let all: Vec<_> = partitions
         .iter()

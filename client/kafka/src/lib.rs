@@ -20,6 +20,7 @@ mod connection;
 mod decode;
 mod error;
 mod fetcher;
+mod member;
 mod producer;
 mod versions;
 
@@ -31,4 +32,5 @@ pub use self::connection::{Connection, Reply};
 pub use self::decode::{DamagedBatch, Decoder};
 pub use self::error::{Error, Refusal};
 pub use self::fetcher::{FetchError, FetchSettings, Fetched, Fetcher, TopicPartition};
+pub use self::member::Member;
 pub use self::producer::{Acks, Failure, Identity, Outcome, Outgoing, Producer, ProducerSettings, Progress, Written};
