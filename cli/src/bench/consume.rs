@@ -1,6 +1,6 @@
 //! `esker bench consume`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -59,21 +59,14 @@ pub(crate) struct ConsumeBench {
 pub(super) async fn run(bench: ConsumeBench, stop: CancellationToken) -> anyhow::Result<()> {
     let target = Target::existing(bench.load.bootstrap.client(), &bench.topic).await?;
     let topic = &target.topic;
-    let all: Vec<_> = topic
-        .partitions
-        .iter()
-        .map(|one| (topic.name.clone(), one.index))
-        .collect();
-    let starts = target.client().offsets(&all, At::Earliest).await?;
-    let ends = target.client().offsets(&all, At::Latest).await?;
+    let (starts, ends) = (target.offsets(At::Earliest).await?, target.offsets(At::Latest).await?);
     let range = |partition: i32| {
-        let place = (topic.name.clone(), partition);
-        let offset = |found: &BTreeMap<_, esker_kafka_client::Found>| found.get(&place).and_then(|found| found.offset);
-        (offset(&starts).unwrap_or(0), offset(&ends).unwrap_or(0))
+        let offset = |found: &BTreeMap<i32, i64>| found.get(&partition).copied().unwrap_or(0);
+        (offset(&starts), offset(&ends))
     };
     let mut lanes = target.lanes(usize::from(bench.connections)).await?;
     // Reading twice what another connection reads would count it twice.
-    let mut taken = std::collections::BTreeSet::new();
+    let mut taken = BTreeSet::new();
     lanes.retain_mut(|lane| {
         lane.partitions.retain(|partition| taken.insert(*partition));
         !lane.partitions.is_empty()

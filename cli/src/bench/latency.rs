@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use esker_agent::clock::{Clock as _, SystemClock};
+use esker_kafka::Str;
 use esker_kafka_client::{Acks, At, Decoder, FetchSettings, Fetcher, TopicPartition};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -122,16 +123,10 @@ fn records(lane: Lane, run: [u8; 16], connection: u32, size: usize) -> impl FnMu
 
 /// Reads what is written from now on.
 async fn from_the_end(target: &Target) -> anyhow::Result<Fetcher> {
-    let topic = &target.topic;
-    let all: Vec<_> = topic
-        .partitions
-        .iter()
-        .map(|one| (topic.name.clone(), one.index))
-        .collect();
-    let ends = target.client().offsets(&all, At::Latest).await?;
-    let positions = ends.into_iter().map(|((topic, partition), end)| {
-        let topic = topic.into();
-        (TopicPartition { topic, partition }, end.offset.unwrap_or(0))
+    let topic: Str = target.topic.name.as_str().into();
+    let positions = target.offsets(At::Latest).await?.into_iter().map(|(partition, end)| {
+        let topic = topic.clone();
+        (TopicPartition { topic, partition }, end)
     });
     let mut fetcher = Fetcher::new(target.client().clone(), FetchSettings::default());
     fetcher.assign(positions.collect());

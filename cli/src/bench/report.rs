@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::quantity;
-use crate::rows::{FormArgs, Rows, number, text};
+use crate::rows::{FormArgs, Rows, number, or_nothing, text};
 
 use super::LoadArgs;
 use super::cpu;
@@ -17,6 +17,8 @@ use super::latencies::{Latencies, Quantiles};
 use super::pace::Rate;
 
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+/// What less than this took says nothing about a GiB.
+const PER_GIB_BYTES_MIN: u64 = 64 << 20;
 
 /// What was measured.
 pub(super) struct Load<'a> {
@@ -66,7 +68,8 @@ struct Timed {
 #[derive(Serialize)]
 struct Cpu {
     seconds: f64,
-    seconds_per_gib: f64,
+    /// Not of loads that are about something else than bytes.
+    seconds_per_gib: Option<f64>,
 }
 
 impl Stopwatch {
@@ -84,8 +87,8 @@ impl Stopwatch {
         let took = done.last.unwrap_or(self.began).duration_since(self.began);
         let cpu = |before: Option<Duration>, pid| {
             let seconds = cpu::taken(pid)?.checked_sub(before?)?.as_secs_f64();
-            let gib = quantity::float(done.bytes.max(1)) / GIB;
-            let seconds_per_gib = seconds / gib;
+            let gib = quantity::float(done.bytes) / GIB;
+            let seconds_per_gib = (done.bytes >= PER_GIB_BYTES_MIN).then(|| seconds / gib);
             Some(Cpu {
                 seconds,
                 seconds_per_gib,
@@ -167,7 +170,7 @@ impl Report<'_> {
                 [
                     name.to_owned(),
                     format!("{:.2} s", cpu.seconds),
-                    format!("{:.2} s", cpu.seconds_per_gib),
+                    or_nothing(cpu.seconds_per_gib.map(|seconds| format!("{seconds:.2} s"))),
                 ]
             })
             .collect();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use esker_kafka::ErrorCode;
 use esker_kafka::messages::create_topics_request::CreatableTopic;
-use esker_kafka_client::{Client, Connection, Topic};
+use esker_kafka_client::{At, Client, Connection, Error, Topic};
 
 use crate::stores;
 
@@ -50,11 +50,29 @@ impl Target {
         }
         // Brokers learn of a new topic one after the other, so it may be asked for again.
         let topic = client.topic(&name, true).await?;
-        Ok(Self {
+        let target = Self {
             client,
             topic,
             temporary,
-        })
+        };
+        // Leaders are known before they lead; they answer this once they do.
+        target.offsets(At::Latest).await?;
+        Ok(target)
+    }
+
+    /// An offset of each partition.
+    pub(super) async fn offsets(&self, at: At) -> Result<BTreeMap<i32, i64>, Error> {
+        let topic = &self.topic;
+        let all: Vec<_> = topic
+            .partitions
+            .iter()
+            .map(|one| (topic.name.clone(), one.index))
+            .collect();
+        let found = self.client.offsets(&all, at).await?;
+        let found = found.into_iter();
+        Ok(found
+            .map(|((_, partition), found)| (partition, found.offset.unwrap_or(0)))
+            .collect())
     }
 
     /// A topic that exists.

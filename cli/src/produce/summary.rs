@@ -105,19 +105,18 @@ pub(super) fn failure(outcome: &Outcome, reading: &Reading) -> Option<anyhow::Er
     let (failure, tag) = outcome.failure.as_ref()?;
     let mut words = format!("{}: {failure}{}", reading.place(*tag), advice(failure));
     let counted = |tags: &[u64]| quantity::counted(u64::try_from(tags.len()).unwrap_or(u64::MAX), "record");
-    if let Some(first) = outcome.unwritten.first() {
-        words += &format!(
-            "; {} that had been read, from {} on, not written",
-            counted(&outcome.unwritten),
-            reading.place(*first)
-        );
-    }
-    if let Some(first) = outcome.unknown.first() {
-        words += &format!(
-            "; {}, from {} on, may or may not have been written",
-            counted(&outcome.unknown),
-            reading.place(*first)
-        );
+    let fates = [
+        (&outcome.unwritten, "not written"),
+        (&outcome.unknown, "perhaps written, perhaps not"),
+    ];
+    for (tags, fate) in fates {
+        if let Some(first) = tags.first() {
+            words += &format!(
+                "; {fate}: {}, the first of them {}",
+                counted(tags),
+                reading.place(*first)
+            );
+        }
     }
     Some(anyhow::Error::msg(words))
 }
