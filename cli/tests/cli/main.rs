@@ -4,4 +4,5 @@
 mod administration;
 mod contract;
 mod node;
+mod records;
 mod transcripts;
