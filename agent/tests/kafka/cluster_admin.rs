@@ -460,6 +460,26 @@ async fn producers_are_described_from_the_fold() {
     assert_eq!(producer.current_txn_start_offset, -1);
 }
 
+/// As who looks for hanging transactions does.
+#[tokio::test]
+async fn all_partitions_of_an_agent_can_be_asked_for_their_producers() {
+    let broker = Broker::start().await;
+    let mut client = broker.connect().await;
+    let topic = client.create("t", 1_500, &[]).await;
+    let id = client.producer_id().await;
+    assert_eq!(client.store(&topic, 1_499, &sequenced(id, 0, 0, 2)).await, 0);
+    let request = DescribeProducersRequest {
+        topics: vec![describe_producers_request::TopicRequest {
+            name: Str::from_static("t"),
+            partition_indexes: (0..1_500).collect(),
+        }],
+    };
+    let response = client.call(0, &request).await;
+    let partitions = &response.topics[0].partitions;
+    assert!(partitions.iter().all(|partition| partition.error_code == 0));
+    assert_eq!(partitions[1_499].active_producers[0].producer_id, id);
+}
+
 #[tokio::test]
 async fn there_are_no_transactional_ids() {
     let broker = Broker::start().await;

@@ -16,14 +16,15 @@ use super::lookup::Lookup;
 use crate::agent::Agent;
 use crate::handlers::partition_of;
 
-/// Partitions that one answer tells of: each walks all that is remembered of producers.
-const PARTITIONS_MAX: usize = 50;
+/// Partitions with producers that one answer tells of: each walks all that is remembered of producers. Those that nobody has produced to
+/// with a sequence do not count: who looks for hanging transactions asks for all partitions of an agent.
+const PARTITIONS_MAX: usize = 1_000;
 
 /// Answers; every partition of the request is in the answer.
 pub async fn answer(agent: &Arc<Agent>, request: DescribeProducersRequest) -> DescribeProducersResponse {
     let mut lookup = Lookup::new(agent);
     let behind = lookup.is_behind().await;
-    let mut told = BTreeSet::new();
+    let (mut asked_for, mut told) = (BTreeSet::new(), 0);
     let mut topics = Vec::with_capacity(request.topics.len());
     for asked in request.topics {
         let topic = lookup.topic(&asked.name).await;
@@ -32,13 +33,16 @@ pub async fn answer(agent: &Arc<Agent>, request: DescribeProducersRequest) -> De
             let producers = match partition_of(&topic, index) {
                 Err(code) => Err((code, "no such topic or partition".to_owned())),
                 Ok(_) if behind => Err((ErrorCode::NotLeaderOrFollower, "the log cannot be read".to_owned())),
-                Ok(at) if told.len() < PARTITIONS_MAX && told.insert(at) => {
+                Ok(at) if told < PARTITIONS_MAX && asked_for.insert(at) => {
                     // The log is followed, and others are served, between one walk and the next.
                     tokio::task::yield_now().await;
-                    Ok(agent.replica.fold().producers(at))
+                    let producers = agent.replica.fold().producers(at);
+                    told += usize::from(!producers.is_empty());
+                    Ok(producers)
                 }
                 Ok(_) => {
-                    let message = format!("a request may ask for {PARTITIONS_MAX} partitions, each once");
+                    let message =
+                        format!("a request may ask for {PARTITIONS_MAX} partitions with producers, each once");
                     Err((ErrorCode::InvalidRequest, message))
                 }
             };
