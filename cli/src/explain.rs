@@ -8,6 +8,7 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use esker_agent::settings::kafka_configs::{self, KafkaConfig};
 use esker_agent::settings::{Assignment, KEYS, Key, Origin, Profile, Scope, Settings, key_of_env, nearest_key};
 
 use crate::UsageError;
@@ -46,6 +47,9 @@ pub(crate) fn run(command: ConfigCommand) -> anyhow::Result<()> {
 fn explain(name: &str, said: &[Assignment]) -> Result<String, UsageError> {
     let wanted = key_of_env(name).unwrap_or(name);
     let Some(key) = KEYS.iter().find(|key| key.name == wanted) else {
+        if let Some(config) = kafka_configs::find(&kafka_configs::TOPIC, wanted) {
+            return Ok(explain_topic_config(config));
+        }
         let nearest = nearest_key(wanted);
         let refusal = format!("there is no setting {name:?}; did you mean {nearest:?}?");
         return Err(UsageError(refusal));
@@ -68,10 +72,25 @@ fn explain(name: &str, said: &[Assignment]) -> Result<String, UsageError> {
     }
     for (command, profile) in PROFILES {
         let settings = Settings::resolve(profile, said.to_vec()).map_err(|error| UsageError(error.to_string()))?;
-        let value = settings.show(key.name).unwrap_or_default();
+        let value = key.written(&settings);
         line("value", &format!("{} ({command}; from: {origin})", shown(&value)));
     }
     Ok(text)
+}
+
+/// What a topic says for itself, and which setting speaks where it does not.
+fn explain_topic_config(config: &KafkaConfig) -> String {
+    let KafkaConfig { name, doc, .. } = config;
+    let mut text = format!("topic config {name}\nmeaning      {doc}\n");
+    let setting = KEYS.iter().filter(|key| key.scope == Scope::TopicDefault(config.name));
+    let settings: Vec<&str> = setting.map(|key| key.name).collect();
+    let default = match settings.as_slice() {
+        [] => shown(config.default.unwrap_or_default()).to_owned(),
+        names => format!("what {} says", names.join(", else ")),
+    };
+    writeln!(text, "default      {default}").expect("writing to a string does not fail");
+    text.push_str("set by       CreateTopics or kafka-configs, for one topic; it is no setting of a process\n");
+    text
 }
 
 /// The default as somebody would write it.
@@ -105,12 +124,21 @@ mod tests {
             text.contains("250ms (esker agent)") && text.contains("5ms (esker dev)"),
             "{text}"
         );
-        assert!(text.contains("250 (esker agent; from: default)"), "{text}");
+        assert!(text.contains("250ms (esker agent; from: default)"), "{text}");
         let text = explain("ESKER_FLUSH_AGE", &from_file("esker.flush.age", "1s")).unwrap();
-        assert!(text.contains("1000 (esker agent; from: file x.toml)"), "{text}");
+        assert!(text.contains("1s (esker agent; from: file x.toml)"), "{text}");
         for key in KEYS {
             assert!(explain(key.name, &[]).unwrap().contains(key.doc));
         }
+    }
+
+    #[test]
+    fn a_topic_config_names_the_settings_that_are_its_default() {
+        let text = explain("retention.ms", &[]).unwrap();
+        let settings = "what log.retention.ms, else log.retention.minutes, else log.retention.hours says";
+        assert!(text.contains(settings), "{text}");
+        let text = explain("segment.bytes", &[]).unwrap();
+        assert!(text.contains("1073741824") && text.contains("no effect"), "{text}");
     }
 
     #[test]

@@ -80,14 +80,14 @@ pub static KEYS: &[Key] = &[
         "log.retention.minutes",
         Slot::OptionalSigned(|s| &mut s.topics.retention.minutes, -1..=INT_MAX),
         "",
-        "The same in minutes. Wins over log.retention.hours.",
+        "How long records are kept, in minutes; -1 is for ever. Wins over log.retention.hours.",
     )
     .topic("retention.ms"),
     key(
         "log.retention.hours",
         Slot::Signed(|s| &mut s.topics.retention.hours, -1..=INT_MAX),
         "168",
-        "The same in hours.",
+        "How long records are kept, in hours; -1 is for ever.",
     )
     .topic("retention.ms"),
     key(

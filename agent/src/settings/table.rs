@@ -65,6 +65,29 @@ impl Key {
         }
     }
 
+    /// The value as an operator would write it.
+    #[must_use]
+    pub fn written(&self, settings: &Settings) -> String {
+        let plain = self.slot.show(settings);
+        let unit: fn(i64) -> String = match self.slot {
+            Slot::Millis(..) => show_duration,
+            Slot::Size(..) | Slot::Size32(..) => show_size,
+            Slot::Bool(_)
+            | Slot::Count(..)
+            | Slot::Signed(..)
+            | Slot::OptionalSigned(..)
+            | Slot::Minutes(..)
+            | Slot::OptionalSize(_)
+            | Slot::Timestamp(_)
+            | Slot::Compression(_)
+            | Slot::Cleanup(_)
+            | Slot::Text(_)
+            | Slot::Address(_) => return plain,
+        };
+        let number = plain.parse().ok().filter(|_| self.takes_units());
+        number.map_or(plain, unit)
+    }
+
     /// What values it takes, in words.
     #[must_use]
     pub fn allowed(&self) -> String {
