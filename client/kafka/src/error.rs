@@ -163,7 +163,8 @@ fn name(code: i16) -> String {
 /// A stranger's words, as they can be shown on a terminal.
 fn tame(words: &str) -> String {
     let shown = words.chars().map(|one| if one.is_control() { ' ' } else { one });
-    shown.take(WORDS_CHARS_MAX).collect()
+    let shown: String = shown.take(WORDS_CHARS_MAX).collect();
+    shown.trim().trim_end_matches('.').to_owned()
 }
 
 fn offered(range: &Option<VersionRange>) -> String {
@@ -180,7 +181,7 @@ mod tests {
     #[test]
     fn a_refusal_names_its_code_and_shows_no_control_characters() {
         assert_eq!(Refusal::check(ApiKey::CreateTopics, 0, None), Ok(()));
-        let refused = Refusal::check(ApiKey::CreateTopics, 36, Some("it's\x1b[2Jthere")).unwrap_err();
+        let refused = Refusal::check(ApiKey::CreateTopics, 36, Some("it's\x1b[2Jthere.")).unwrap_err();
         assert_eq!(refused.to_string(), "TOPIC_ALREADY_EXISTS: it's [2Jthere");
         let refused = Refusal::check(ApiKey::CreateTopics, 9999, Some("")).unwrap_err();
         assert_eq!(refused.to_string(), "error code 9999");

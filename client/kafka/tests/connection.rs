@@ -1,0 +1,234 @@
+//! A connection against a peer that does what it should not: it ends, it says so, and it neither waits for ever nor takes a number for a
+//! size.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use esker_kafka::messages::api_versions_request::ApiVersionsRequest;
+use esker_kafka::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
+use esker_kafka::messages::heartbeat_request::HeartbeatRequest;
+use esker_kafka::messages::heartbeat_response::HeartbeatResponse;
+use esker_kafka::messages::request_header::RequestHeader;
+use esker_kafka::messages::response_header::ResponseHeader;
+use esker_kafka::messages::{Message, Request};
+use esker_kafka::{ApiKey, ErrorCode, Reader, Writer};
+use esker_kafka_client::{Client, Connection, Error, HostPort, Settings, To};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where a broker can be played.
+async fn stage() -> (TcpListener, HostPort) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = HostPort::of(listener.local_addr().unwrap());
+    (listener, address)
+}
+
+fn settings(address: &HostPort) -> Settings {
+    Settings {
+        request_timeout: PATIENCE,
+        frame_bytes_max: 1 << 20,
+        ..Settings::new(vec![address.clone()])
+    }
+}
+
+/// The next request: its header.
+async fn heard(stream: &mut TcpStream) -> RequestHeader {
+    let length = stream.read_i32().await.unwrap();
+    let mut frame = vec![0; usize::try_from(length).unwrap()];
+    stream.read_exact(&mut frame).await.unwrap();
+    let api = ApiKey::try_from(i16::from_be_bytes([frame[0], frame[1]])).unwrap();
+    let version = i16::from_be_bytes([frame[2], frame[3]]);
+    RequestHeader::decode(
+        &mut Reader::new(Bytes::from(frame)),
+        api.request_header_version(version),
+    )
+    .unwrap()
+}
+
+async fn answer<R: Request>(stream: &mut TcpStream, correlation_id: i32, version: i16, response: &R::Response) {
+    let mut writer = Writer::framed();
+    let header = ResponseHeader { correlation_id };
+    header
+        .encode(&mut writer, R::KEY.response_header_version(version))
+        .unwrap();
+    response.encode(&mut writer, version).unwrap();
+    stream.write_all(&writer.into_bytes().unwrap()).await.unwrap();
+}
+
+fn versions(error_code: i16) -> ApiVersionsResponse {
+    let offered = [
+        (ApiKey::ApiVersions, 0, 3),
+        (ApiKey::Heartbeat, 0, 4),
+        (ApiKey::Fetch, 13, 18),
+    ];
+    let keys = offered.map(|(api, min_version, max_version)| ApiVersion {
+        api_key: api.code(),
+        min_version,
+        max_version,
+    });
+    ApiVersionsResponse {
+        error_code,
+        api_keys: keys.to_vec(),
+        ..ApiVersionsResponse::default()
+    }
+}
+
+/// A broker that has agreed on versions, and the connection to it.
+async fn connected() -> (TcpStream, Connection) {
+    let (listener, address) = stage().await;
+    let settings = settings(&address);
+    let broker = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let header = heard(&mut stream).await;
+        let version = header.request_api_version;
+        answer::<ApiVersionsRequest>(&mut stream, header.correlation_id, version, &versions(0)).await;
+        stream
+    };
+    let (stream, connection) = tokio::join!(broker, Connection::open(&address, &settings));
+    (stream, connection.unwrap())
+}
+
+fn beat(throttle_time_ms: i32) -> HeartbeatResponse {
+    HeartbeatResponse {
+        throttle_time_ms,
+        ..HeartbeatResponse::default()
+    }
+}
+
+#[tokio::test]
+async fn many_requests_are_in_flight_and_each_gets_its_answer() {
+    let (mut stream, connection) = connected().await;
+    let mut replies = Vec::new();
+    for _ in 0..500 {
+        replies.push(connection.send(&HeartbeatRequest::default()).await.unwrap());
+    }
+    // Nothing was answered so far.
+    for nth in 0..500 {
+        let header = heard(&mut stream).await;
+        assert_eq!(header.request_api_version, 4);
+        answer::<HeartbeatRequest>(&mut stream, header.correlation_id, 4, &beat(nth)).await;
+    }
+    for (nth, reply) in (0..).zip(replies) {
+        assert_eq!(reply.within(PATIENCE).await.unwrap().throttle_time_ms, nth);
+    }
+}
+
+#[tokio::test]
+async fn who_loses_patience_leaves_the_connection_to_others() {
+    let (mut stream, connection) = connected().await;
+    let hasty = connection.send(&HeartbeatRequest::default()).await.unwrap();
+    let error = hasty.within(Duration::ZERO).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Late {
+                api: ApiKey::Heartbeat,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let patient = connection.send(&HeartbeatRequest::default()).await.unwrap();
+    for nth in 0..2 {
+        let header = heard(&mut stream).await;
+        answer::<HeartbeatRequest>(&mut stream, header.correlation_id, 4, &beat(nth)).await;
+    }
+    assert_eq!(patient.within(PATIENCE).await.unwrap().throttle_time_ms, 1);
+}
+
+#[tokio::test]
+async fn an_answer_to_another_request_ends_the_connection_for_all_who_wait() {
+    let (mut stream, connection) = connected().await;
+    let first = connection.send(&HeartbeatRequest::default()).await.unwrap();
+    let second = connection.send(&HeartbeatRequest::default()).await.unwrap();
+    heard(&mut stream).await;
+    let header = heard(&mut stream).await;
+    answer::<HeartbeatRequest>(&mut stream, header.correlation_id, 4, &beat(0)).await;
+    for reply in [first, second] {
+        let error = reply.within(PATIENCE).await.unwrap_err();
+        assert!(error.to_string().contains("came instead of"), "{error}");
+    }
+    assert!(!connection.is_open());
+    let error = connection.send(&HeartbeatRequest::default()).await.unwrap_err();
+    assert!(matches!(error, Error::Lost { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_length_is_no_reason_to_wait_or_to_take_memory() {
+    for announced in [i32::MAX, -1] {
+        let (mut stream, connection) = connected().await;
+        let reply = connection.send(&HeartbeatRequest::default()).await.unwrap();
+        stream.write_i32(announced).await.unwrap();
+        let error = reply.within(PATIENCE).await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("announces an answer of {announced} bytes")),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_told_with_the_request() {
+    let (mut stream, connection) = connected().await;
+    let reply = connection.send(&HeartbeatRequest::default()).await.unwrap();
+    let header = heard(&mut stream).await;
+    stream.write_i32(5).await.unwrap();
+    stream.write_i32(header.correlation_id).await.unwrap();
+    stream.write_u8(0).await.unwrap();
+    let error = reply.within(PATIENCE).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Garbled {
+                api: ApiKey::Heartbeat,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_api_without_a_version_in_common_is_not_sent() {
+    let (_stream, connection) = connected().await;
+    let error = connection.version(ApiKey::Fetch).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("does not know Fetch in versions 4 to 12, but in 13 to 18"),
+        "{error}"
+    );
+    let error = connection.version(ApiKey::Produce).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { theirs: None, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_broker_older_than_the_question_is_understood() {
+    let (listener, address) = stage().await;
+    let settings = settings(&address);
+    let broker = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let header = heard(&mut stream).await;
+        let refusal = versions(ErrorCode::UnsupportedVersion as i16);
+        answer::<ApiVersionsRequest>(&mut stream, header.correlation_id, 0, &refusal).await;
+        stream
+    };
+    let (_stream, connection) = tokio::join!(broker, Connection::open(&address, &settings));
+    assert_eq!(connection.unwrap().version(ApiKey::Heartbeat).unwrap(), 4);
+}
+
+#[tokio::test]
+async fn nobody_there_is_told_at_once_with_every_address() {
+    let (listener, address) = stage().await;
+    drop(listener);
+    let error = Client::new(settings(&address)).connection(To::Any).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Unreachable { tried } if tried.len() == 1 && tried[0].0 == address),
+        "{error}"
+    );
+}
