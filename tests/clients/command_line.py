@@ -4,11 +4,13 @@ Owns: which commands are tried. Does not own: what each prints in detail (`cli/t
 """
 import base64
 import collections
+import fcntl
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import stock
@@ -174,3 +176,49 @@ def benches(context, bootstrap):
     equal(acknowledged["count"], seen["count"], "records that were read")
     check(100 <= seen["count"] <= 201, f"100 a second for 2 s are {seen['count']}")
     context.note(f"lone records: p50 {acknowledged['p50_ms']} ms, read after {seen['p50_ms']} ms")
+
+
+@case(own_broker=True)
+def kills_while_it_writes(context):
+    """Three times kill -9 under `esker produce`: every line is there once, and the summary knows."""
+    broker = context.broker()
+    topic = stock.create_topic(broker.bootstrap, "killed", 3)
+    writer = stock.popen([context.binary, "produce", topic, "--bootstrap", broker.bootstrap, "--json", "--key-separator", ","], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    count = 0
+    for _ in range(3):
+        before = time.monotonic()
+        while time.monotonic() < before + 0.7:
+            writer.stdin.write(b"".join(b"%d,%d\n" % (n % 11, n) for n in range(count, count + 500)))
+            writer.stdin.flush()
+            count += 500
+        broker.kill()
+        broker.start()
+    summary, trouble = writer.communicate(timeout=SECONDS)
+    equal(writer.returncode, 0, f"exit code ({trouble.decode()[-500:]})")
+    told = json.loads(summary)
+    equal((told["records"], told["unknown"], told["unwritten"]), (count, 0, 0), "what the summary says")
+    read = esker(context, broker.bootstrap, "consume", topic, "--format", "%p %s\\n").stdout.splitlines()
+    equal(sorted(int(line.split()[1]) for line in read), list(range(count)), "records")
+    for partition in range(3):
+        values = [int(line.split()[1]) for line in read if line.startswith(b"%d " % partition)]
+        check(values == sorted(values), f"partition {partition} is out of order")
+    context.note(f"{count} records")
+
+
+@case
+def an_end_by_signal_is_an_orderly_one(context):
+    """Ctrl-C while input may still come: what was read is acknowledged, and said to be."""
+    bootstrap = context.shared().bootstrap
+    topic = stock.create_topic(bootstrap, context.topic("interrupted"))
+    writer = stock.popen([context.binary, "produce", topic, "--bootstrap", bootstrap, "--linger-ms", "60000"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    writer.stdin.write(b"1\n2\n3\n")
+    writer.stdin.flush()
+    wait_until(lambda: fcntl.ioctl(writer.stdin, termios.FIONREAD, b"\0" * 4) == b"\0" * 4, 20, "it has read what there is")
+    writer.send_signal(signal.SIGINT)
+    trouble = writer.stderr.read().decode()
+    equal(writer.wait(20), 0, f"exit code ({trouble[-500:]})")
+    # A signal that comes between reading and taking leaves nothing half done.
+    count = int(trouble.split()[0])
+    check(" acknowledged in " in trouble and count in (0, 3), trouble)
+    equal(esker(context, bootstrap, "consume", topic).stdout, b"1\n2\n3\n" if count else b"", "records")
