@@ -20,7 +20,7 @@ use crate::admin::Admin;
 use crate::connections::{Connection, Connections, Timing};
 use crate::consumer::Consumer;
 use crate::error::{Error, Unreachable};
-use crate::producer::ProducerBuilder;
+use crate::producer::{ProducerBuilder, fit_one_message};
 use crate::record::{Record, Stored};
 use crate::retry::{Outage, RetryPolicy};
 
@@ -219,7 +219,7 @@ impl Client {
     /// [`Error::Unknown`]. A [producer](Self::producer) knows better.
     ///
     /// # Errors
-    /// As said; and if some partitions have stored their records and others not, [`Refusal::stored`](crate::Refusal::stored) says
+    /// As said; they do not fit into one message (15 MiB, 65,536 records); and if some partitions have stored their records and others not, [`Refusal::stored`](crate::Refusal::stored) says
     /// which.
     pub async fn produce(
         &self,
@@ -230,6 +230,7 @@ impl Client {
             topic: topic.into(),
             records: records.into_iter().map(Record::into_proto).collect(),
         };
+        fit_one_message(&request.records)?;
         let produced = self
             .call(Repeat::Harmful, Duration::ZERO, |connection| {
                 let (mut producer, request) = (self.producer_of(&connection), self.request(request.clone()));

@@ -7,6 +7,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use esker_proto::v1;
@@ -247,6 +248,8 @@ pub struct Refusal {
     /// Of a [`Client::produce`](crate::Client::produce) that was carried out in part: where each record is that was certainly
     /// stored. Otherwise empty.
     pub stored: Vec<Option<Stored>>,
+    /// Of `OFFSET_OUT_OF_RANGE`: the offsets that there are. Otherwise absent.
+    pub log: Option<Range<i64>>,
 }
 
 /// An error of the Kafka protocol.
@@ -279,6 +282,7 @@ impl Refusal {
                 retriable: matches!(status, Code::Unavailable | Code::ResourceExhausted),
                 status,
                 stored: Vec::new(),
+                log: None,
             };
         };
         let stored = detail.stored.map(Stored::of_each).unwrap_or_default();
@@ -292,6 +296,7 @@ impl Refusal {
             what_to_do: detail.what_to_do,
             status,
             stored,
+            log: detail.log.map(|log| log.log_start_offset..log.high_watermark),
         }
     }
 
@@ -308,6 +313,7 @@ impl Refusal {
             what_to_do: what_to_do.to_owned(),
             status: Code::NotFound,
             stored: Vec::new(),
+            log: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use esker_proto::v1;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -134,6 +135,27 @@ impl ProducerBuilder {
     }
 }
 
+/// What these records take, if a message may hold them.
+pub(crate) fn fit_one_message(records: &[v1::Record]) -> Result<usize, Error> {
+    let bytes: usize = records.iter().map(size_of).sum();
+    let headers: usize = records.iter().map(|record| record.headers.len()).sum();
+    if bytes > BATCH_BYTES_MAX || headers > HEADERS_MAX || records.len() > RECORDS_MAX {
+        let count = records.len();
+        return Err(Error::invalid(format!(
+            "{count} records of {bytes} bytes with {headers} headers are more than fits into a message: {RECORDS_MAX}, {BATCH_BYTES_MAX} and {HEADERS_MAX}"
+        )));
+    }
+    let negative = records
+        .iter()
+        .find_map(|record| record.partition.filter(|partition| *partition < 0));
+    match negative {
+        Some(partition) => Err(Error::invalid(format!(
+            "there is no partition {partition}; they begin at 0"
+        ))),
+        None => Ok(bytes),
+    }
+}
+
 /// Room for records.
 #[derive(Debug)]
 struct Budget {
@@ -199,20 +221,7 @@ impl Producer {
     /// The record is larger than any message may be, or the producer was closed.
     pub async fn send(&self, record: Record) -> Result<Delivery, Error> {
         let record = record.into_proto();
-        let bytes = size_of(&record);
-        if bytes > BATCH_BYTES_MAX || record.headers.len() > HEADERS_MAX {
-            return Err(Error::invalid(format!(
-                "the record takes {bytes} bytes and has {} headers; at most {BATCH_BYTES_MAX} and {HEADERS_MAX} fit into a message",
-                record.headers.len()
-            )));
-        }
-        if let Some(partition) = record.partition
-            && partition < 0
-        {
-            return Err(Error::invalid(format!(
-                "there is no partition {partition}; they begin at 0"
-            )));
-        }
+        let bytes = fit_one_message(std::slice::from_ref(&record))?;
         let budget = &self.shared.budget;
         // One that is larger than all of the room gets all of it.
         let held = u32::try_from(bytes.min(self.shared.buffer_bytes)).expect("clamped by the builder");

@@ -83,6 +83,7 @@ async fn what_cannot_be_read_is_told() {
         .unwrap();
     let error = outside.next().await.unwrap().unwrap_err();
     assert!(error.is_kafka("OFFSET_OUT_OF_RANGE"), "{error}");
+    assert_eq!(error.refusal().unwrap().log, Some(0..0));
     assert!(outside.next().await.is_none(), "it has ended");
 }
 

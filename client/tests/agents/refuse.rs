@@ -163,6 +163,10 @@ async fn partitions_that_come_later_are_found_and_others_refused() {
         Err(Error::Invalid(_))
     ));
     let huge = Record::new(vec![0; 16 * 1024 * 1024]);
+    assert!(matches!(
+        client.produce("t", [huge.clone()]).await,
+        Err(Error::Invalid(_))
+    ));
     assert!(matches!(producer.send(huge).await, Err(Error::Invalid(_))));
 }
 
