@@ -86,11 +86,7 @@ async fn describe(args: DescribeArgs) -> anyhow::Result<()> {
         leaderless: leaders.iter().filter(|leader| leader.is_none()).count(),
         features: overview.features,
     };
-    let mut rows = Rows::stdout(args.form);
-    if rows.are_json() {
-        return rows.object(&described).map_err(Into::into);
-    }
-    show(&mut rows, &described).map_err(Into::into)
+    Rows::stdout(args.form).one(&described, show).map_err(Into::into)
 }
 
 fn show<W: std::io::Write>(rows: &mut Rows<W>, described: &Described) -> std::io::Result<()> {

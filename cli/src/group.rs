@@ -132,9 +132,14 @@ async fn delete(args: DeleteArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The error that a group does not exist, with the one that was probably meant.
+/// The error that a group does not exist, with the one that was probably meant; or that it is no classic one, which coordinators
+/// say in the same words.
 async fn unknown(client: &Client, name: &str) -> anyhow::Error {
     let groups = client.groups().await.unwrap_or_default();
+    if let Some((_, group)) = groups.iter().find(|(_, group)| group.group_id == name) {
+        let kind = &group.group_type;
+        return anyhow::anyhow!("{name} is a group of type {kind}; only classic groups are shown and changed here");
+    }
     let names = groups.iter().map(|(_, group)| group.group_id.as_str());
     anyhow::anyhow!(
         "there is no group {name}; {}",

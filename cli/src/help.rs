@@ -91,12 +91,14 @@ fn text(args: HelpArgs, cli: &mut Command) -> Result<String, UsageError> {
     let Some(about) = args.about else {
         return Ok(cli.render_long_help().to_string());
     };
+    cli.build();
     if let Some(page) = PAGES.iter().find(|page| page.name == about)
         && args.then.is_empty()
     {
-        return Ok(page.text.to_owned());
+        let command = cli.find_subcommand_mut(&about);
+        let flags = command.map_or_else(String::new, |command| format!("\n{}", command.render_long_help()));
+        return Ok(format!("{}{flags}", page.text));
     }
-    cli.build();
     let mut command = cli;
     let mut pages: Vec<&str> = PAGES.iter().map(|page| page.name).collect();
     for word in [about].into_iter().chain(args.then) {
@@ -151,7 +153,7 @@ mod tests {
         for Page { name, text, .. } in &PAGES {
             for line in text.lines().filter_map(|line| line.strip_prefix("    esker ")) {
                 let line = line.split(" | ").next().unwrap_or(line);
-                let line = line.split("   #").next().unwrap_or(line);
+                let line = line.split("  #").next().unwrap_or(line);
                 let words = line.split_whitespace().map(|word| word.trim_matches('\''));
                 let parsed = args::command().try_get_matches_from(std::iter::once("esker").chain(words));
                 assert!(parsed.is_ok(), "{name}: esker {line}: {}", parsed.unwrap_err());
@@ -165,6 +167,11 @@ mod tests {
     fn commands_and_their_commands_are_explained_and_others_refused() {
         assert!(asked(&["topic", "create"]).unwrap().contains("--if-not-exists"));
         assert!(asked(&["topics"]).unwrap().contains("partition"));
+        let bench = asked(&["bench"]).unwrap();
+        assert!(
+            bench.starts_with("BENCH\n") && bench.contains("Usage: esker bench"),
+            "{bench}"
+        );
         assert!(asked(&[]).unwrap().contains("durability"));
         assert!(
             asked(&["topic", "destroy"])

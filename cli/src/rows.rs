@@ -53,6 +53,8 @@ pub(crate) struct Rows<W> {
     width: Option<usize>,
     /// Whether headings stand out.
     bold: bool,
+    /// Whether something was shown that an empty line keeps apart from what follows.
+    begun: bool,
     out: W,
 }
 
@@ -66,6 +68,7 @@ impl Rows<io::StdoutLock<'static>> {
             json: form.json,
             width: size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0),
             bold: terminal && std::env::var_os("NO_COLOR").is_none(),
+            begun: false,
             out: out.lock(),
         }
     }
@@ -86,6 +89,21 @@ impl<W: Write> Rows<W> {
     /// A line of text.
     pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {
         writeln!(self.out, "{}", tame(line).trim_end())
+    }
+
+    /// A thing as an object, or shown as text, apart from the one before it.
+    pub(crate) fn one<T: Serialize>(
+        &mut self,
+        thing: &T,
+        show: impl FnOnce(&mut Self, &T) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.json {
+            return self.object(thing);
+        }
+        if std::mem::replace(&mut self.begun, true) {
+            writeln!(self.out)?;
+        }
+        show(self, thing)
     }
 
     /// A table of these rows, or each of them as an object.
@@ -177,6 +195,7 @@ mod tests {
             json,
             width,
             bold: false,
+            begun: false,
             out: Vec::new(),
         };
         let found = [("flights", 12), ("a\x1b[2J", 3)];

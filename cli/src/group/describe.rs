@@ -66,16 +66,9 @@ struct Partition {
 pub(super) async fn run(args: DescribeArgs) -> anyhow::Result<()> {
     let client = args.bootstrap.client();
     let mut rows = Rows::stdout(args.form);
-    for (nth, group) in args.groups.iter().enumerate() {
+    for group in &args.groups {
         let described = describe(&client, group).await?;
-        if rows.are_json() {
-            rows.object(&described)?;
-            continue;
-        }
-        if nth > 0 {
-            rows.line("")?;
-        }
-        show(&mut rows, &described)?;
+        rows.one(&described, show)?;
     }
     Ok(())
 }

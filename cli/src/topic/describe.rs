@@ -62,16 +62,9 @@ pub(super) async fn run(args: DescribeArgs) -> anyhow::Result<()> {
     }
     let sizes = client.sizes(&chosen).await?;
     let mut rows = Rows::stdout(args.form);
-    for (nth, topic) in chosen.iter().enumerate() {
+    for topic in chosen {
         let described = describe(&client, topic, &sizes, args.all).await?;
-        if rows.are_json() {
-            rows.object(&described)?;
-            continue;
-        }
-        if nth > 0 {
-            rows.line("")?;
-        }
-        show(&mut rows, &described)?;
+        rows.one(&described, show)?;
     }
     Ok(())
 }

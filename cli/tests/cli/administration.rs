@@ -172,7 +172,10 @@ fn what_is_wrong_is_said_with_what_to_do() {
         "{said}"
     );
     let other = last_line(&asked(&node.field("http"), &["topic", "list"]));
-    assert!(other.contains(&node.field("http")), "{other}");
+    assert!(
+        other.contains(&node.field("http")) && other.contains("is it the Kafka port?"),
+        "{other}"
+    );
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn a_group_is_moved_shown_and_deleted() {
         done(&node, &["group", "list"]).contains("there are no groups"),
         "a dry run commits nothing"
     );
-    assert_eq!(reset(&["--topic", "flights:0", "--to-offset", "4", "--execute"]), [4]);
+    assert_eq!(reset(&["--topic", "flights:0,0", "--to-offset", "4", "--execute"]), [4]);
     assert_eq!(reset(&["--all-topics", "--shift-by", "-2", "--execute"]), [2]);
     assert_eq!(
         reset(&["--all-topics", "--shift-by", "-5"]),

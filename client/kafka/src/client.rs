@@ -227,7 +227,11 @@ impl Client {
         for address in addresses {
             match self.open(&address).await {
                 Ok(connection) => return Ok(connection),
-                Err(Error::Connect { address, cause } | Error::Lost { address, cause }) => tried.push((address, cause)),
+                Err(Error::Connect { address, cause }) => tried.push((address, cause)),
+                // It was there, and hung up on the first words.
+                Err(Error::Lost { address, cause }) => {
+                    tried.push((address, format!("{cause} (is it the Kafka port?)")))
+                }
                 Err(other) => return Err(other),
             }
         }

@@ -64,7 +64,7 @@ impl Client {
     pub async fn offsets(&self, partitions: &[(String, i32)], at: At) -> Result<BTreeMap<(String, i32), Found>, Error> {
         let mut found = BTreeMap::new();
         let mut backoff = self.backoff();
-        while found.len() < partitions.len() {
+        while partitions.iter().any(|one| !found.contains_key(one)) {
             let step = self.offsets_of(partitions, at, &mut found).await;
             if let Err((topic, error)) = step {
                 if !self.may_pass(&error, Repeat::Harmless) || !backoff.pause().await {
