@@ -7,6 +7,7 @@ usage: run.py [--binary target/release/esker] [--gib 1] [--warm-gib 12] [--round
   flushes         flushes and PUTs a second: idle, one record a second, one synchronous producer, 100 of them, full rate
   partitions      PUTs per GiB at 1, 100 and 10,000 partitions
   fetch           CPU per GiB fetched from memory by 1, 10 and 100 consumers beside a warm Apache Kafka, and cold from the directory
+  scale           10,000 and 100,000 partitions, 1,000 connections: answers, rates, CPU, memory, starts
   memory          resident memory idle and with 10,000 partitions; cold start with both
 One agent, etcd and MinIO:
   cluster-cpu     broker CPU per GiB and MB/s beside a warm Apache Kafka, in turns
@@ -36,6 +37,7 @@ import esker
 import fetch_load
 import group_load
 import lifecycle
+import scale
 from clusters import measure, warm_kafka
 from real_kafka import JARS
 
@@ -194,7 +196,7 @@ def peers(args):
 
 
 CASES = {"peers": peers, "flushes": flushes, "partitions": partitions, "memory": memory, **clusters.CASES, **lifecycle.CASES, **group_load.CASES,
-         **fetch_load.CASES}
+         **fetch_load.CASES, **scale.CASES}
 
 
 def main():
