@@ -107,7 +107,7 @@ mod tests {
     fn a_patched_batch_is_sound_and_no_larger_than_wanted() {
         for compression in Compression::ALL {
             let template = Template::filled(1_000, 100_000, compression.into()).unwrap();
-            assert_eq!(template.records(), 98);
+            assert_eq!(template.records(), 99);
             let numbered = Numbered {
                 identity: Identity { id: 7, epoch: 1 },
                 records_before: 1 << 31 | 5,
@@ -124,7 +124,7 @@ mod tests {
                 .unwrap()
                 .map(Result::unwrap)
                 .collect();
-            assert_eq!(records.len(), 98);
+            assert_eq!(records.len(), 99);
             assert!(records.iter().all(|record| record.timestamp == 1_234));
             assert_ne!(records[0].value, records[1].value);
         }
