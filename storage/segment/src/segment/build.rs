@@ -16,9 +16,9 @@ use crate::index::{BatchIndex, BatchMeta, BatchPlace, Run};
 use crate::merged::{MergedIndex, PlacedBatch, Slice};
 use crate::wire::{Encoder, FormatError};
 
-/// Smaller batches are copied into a shared chunk. An 8 MiB segment then has at most 1,024 chunks, which is what one
-/// vectored write takes.
-pub const COPY_BELOW_BYTES: usize = 16 * 1024;
+/// Smaller batches are copied into a shared chunk, so that an 8 MiB segment has at most 2,048 chunks, and no small batch keeps the whole
+/// of a request in memory. What clients gather by default, up to 16 KiB, is not copied.
+pub const COPY_BELOW_BYTES: usize = 8 * 1024;
 
 /// Gathers the batches of a fresh segment.
 #[derive(Clone, Debug, Default)]
