@@ -351,7 +351,7 @@ pub static KEYS: &[Key] = &[
         "esker.flush.min.interval",
         Slot::Millis(|s| &mut s.flush.min_interval, 0..=HOUR),
         "250ms",
-        "A flush begins at once if the last one began at least this long ago; while an upload is in flight, at least 10 ms.",
+        "A flush begins at once if the last one began at least this long ago; while an upload is in flight, or less than 1 MiB waits and a flush is not answered, at least 10 ms.",
     ),
     key(
         "esker.flush.bytes",

@@ -120,9 +120,11 @@ impl Inbox {
         None
     }
 
-    /// A batch was judged or failed.
-    pub fn settle(&self, settled: impl IntoIterator<Item = (TopicPartition, BatchMeta)>) {
+    /// The batches of a segment that was taken were judged or failed.
+    pub fn settle(&self, settled: impl ExactSizeIterator<Item = (TopicPartition, BatchMeta)>) {
+        let now = self.now();
         let mut state = self.lock();
+        state.buffer.on_answered(now, settled.len());
         for (at, meta) in settled {
             state.sequencer.on_settled(at, &meta);
         }

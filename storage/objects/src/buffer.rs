@@ -51,6 +51,11 @@ impl BufferSettings {
 /// How long rule (c) waits for the end of uploads in flight. What comes in while a disk takes one shares the next segment; a store that takes
 /// longer would hold back every producer that waits for answers by one more upload (docs/decisions/0502-flushes-beside-uploads.md).
 const UPLOAD_SHORT: Duration = Duration::from_millis(10);
+/// What a flush costs beside its bytes is small from this size on. A smaller one gathers more, as long as more is about to come
+/// (docs/decisions/0503-flushes-gather-echoes.md).
+const WORTH_BYTES: u64 = 1 << 20;
+/// How long a small flush waits at most for producers that were answered a moment ago.
+const ECHO_MAX: Duration = Duration::from_millis(2);
 
 /// Names a pushed batch: tickets count up by one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +112,18 @@ pub struct Buffer {
     next: Ticket,
     bytes: u64,
     last_flush_began: Option<Duration>,
+    /// Segments that were taken and whose batches are not answered.
+    unanswered: usize,
+    echo: Option<Echo>,
+}
+
+/// Producers that were answered send again, most of them at once: a small flush waits for them, but not for long.
+#[derive(Clone, Copy, Debug)]
+struct Echo {
+    /// So many batches wait when all of them have sent again.
+    batches: usize,
+    /// Whoever has not by then does not count.
+    until: Duration,
 }
 
 impl Buffer {
@@ -122,6 +139,8 @@ impl Buffer {
             next: Ticket::default(),
             bytes: 0,
             last_flush_began: None,
+            unanswered: 0,
+            echo: None,
         }
     }
 
@@ -190,14 +209,36 @@ impl Buffer {
         if now >= aged {
             return FlushDecision::Flush(FlushReason::Age);
         }
-        let interval = match in_flight {
-            0 => self.settings.flush_interval_min,
-            _ => self.settings.flush_interval_min.max(UPLOAD_SHORT),
-        };
-        match self.last_flush_began.map(|began| began.saturating_add(interval)) {
+        match self.edge(in_flight) {
             Some(edge) if now < edge => FlushDecision::WaitUntil(aged.min(edge)),
             _ => FlushDecision::Flush(FlushReason::LeadingEdge),
         }
+    }
+
+    /// When rule (c) holds; `None` when nothing was flushed yet.
+    fn edge(&self, in_flight: usize) -> Option<Duration> {
+        let small = self.open.batches.bytes() < WORTH_BYTES;
+        // The answers to a flush bring more, so a small one waits for these too.
+        let busy = in_flight > 0 || (small && self.unanswered > 0);
+        let interval = if busy {
+            self.settings.flush_interval_min.max(UPLOAD_SHORT)
+        } else {
+            self.settings.flush_interval_min
+        };
+        let edge = self.last_flush_began?.saturating_add(interval);
+        let echo = self.echo.filter(|echo| small && self.open.batches.len() < echo.batches);
+        Some(echo.map_or(edge, |echo| edge.max(echo.until)))
+    }
+
+    /// The batches of a segment that was taken, so many, are answered, or about to be.
+    pub fn on_answered(&mut self, now: Duration, batches: usize) {
+        self.unanswered -= 1;
+        let took = now.saturating_sub(self.last_flush_began.unwrap_or(now));
+        self.echo = Some(Echo {
+            batches: self.open.batches.len() + batches,
+            // Half of what a flush takes: waiting for the next one would take longer.
+            until: now + (took / 2).min(ECHO_MAX),
+        });
     }
 
     /// Takes the next segment out, oldest first: a flush begins now. `None` when nothing is buffered.
@@ -212,6 +253,8 @@ impl Buffer {
         };
         self.bytes -= taken.batches.bytes();
         self.last_flush_began = Some(now);
+        self.unanswered += 1;
+        self.echo = None;
         Some(taken)
     }
 }

@@ -104,15 +104,68 @@ fn a_short_interval_leaves_a_short_upload_time_to_end() {
         ..SETTINGS
     });
     push(&mut buffer, 2, 0, 61);
-    assert_eq!(
-        buffer.decide_flush(ms(2), 0),
-        FlushDecision::Flush(FlushReason::LeadingEdge)
-    );
     assert_eq!(buffer.decide_flush(ms(2), 1), FlushDecision::WaitUntil(ms(10)));
     assert_eq!(
         buffer.decide_flush(ms(10), 1),
         FlushDecision::Flush(FlushReason::LeadingEdge)
     );
+}
+
+/// A buffer on a quick disk: one batch was flushed at 0 and answered at 4 ms, when so many others waited.
+fn answered(waiting: u64) -> Buffer {
+    let mut buffer = Buffer::new(BufferSettings {
+        flush_interval_min: ms(1),
+        ..BufferSettings::LOCAL_DIRECTORY
+    });
+    push(&mut buffer, 0, 0, 61);
+    assert!(buffer.take(ms(0)).is_some());
+    (0..waiting).for_each(|_| _ = push(&mut buffer, 3, 0, 61));
+    if waiting > 0 {
+        // Uploaded, but not answered.
+        assert_eq!(buffer.decide_flush(ms(3), 0), FlushDecision::WaitUntil(ms(8)));
+    }
+    buffer.on_answered(ms(4), 1);
+    buffer
+}
+
+#[test]
+fn a_small_flush_waits_until_who_was_answered_has_sent_again() {
+    let mut buffer = answered(2);
+    assert_eq!(buffer.decide_flush(ms(4), 0), FlushDecision::WaitUntil(ms(6)));
+    push(&mut buffer, 5, 0, 61);
+    assert_eq!(
+        buffer.decide_flush(ms(5), 0),
+        FlushDecision::Flush(FlushReason::LeadingEdge)
+    );
+}
+
+#[test]
+fn a_small_flush_waits_for_half_a_flush_at_most() {
+    assert_eq!(
+        answered(2).decide_flush(ms(6), 0),
+        FlushDecision::Flush(FlushReason::LeadingEdge)
+    );
+}
+
+#[test]
+fn a_lone_producer_waits_for_nobody() {
+    let mut buffer = answered(0);
+    push(&mut buffer, 4, 0, 61);
+    assert_eq!(
+        buffer.decide_flush(ms(4), 0),
+        FlushDecision::Flush(FlushReason::LeadingEdge)
+    );
+}
+
+#[test]
+fn a_large_flush_waits_for_uploads_only() {
+    let mut buffer = answered(2);
+    push(&mut buffer, 4, 0, 1 << 20);
+    assert_eq!(
+        buffer.decide_flush(ms(4), 0),
+        FlushDecision::Flush(FlushReason::LeadingEdge)
+    );
+    assert_eq!(buffer.decide_flush(ms(4), 1), FlushDecision::WaitUntil(ms(8)));
 }
 
 #[test]
