@@ -126,7 +126,7 @@ impl ReadError {
 /// # Errors
 /// When the first batch cannot be read.
 pub async fn records(agent: &Agent, places: &[Place]) -> Result<(Records, Offset), ReadError> {
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::new(places);
     let mut next = 0;
     let mut end = places.first().map_or(Offset(0), |place| place.base);
     while next < places.len() {
@@ -165,9 +165,13 @@ pub async fn batch(agent: &Agent, place: &Place) -> Result<Batch, ReadError> {
         } => {
             let key = agent.objects.key(name);
             let range = *position..*position + u64::from(place.bytes);
-            let mut read = Pieces::new(agent.cache.read(&key, *length_bytes, range, Access::Tail).await?);
-            let bytes = read.take(place.bytes);
-            checked(&bytes, place).map_err(|cause| ReadError::Damaged {
+            let read = agent
+                .cache
+                .read(&key, *length_bytes, range.clone(), Access::Tail)
+                .await?;
+            let is_checked = read.is_checked(&range);
+            let bytes = Pieces::new(read.pieces).take(place.bytes);
+            check(&bytes, place, is_checked).map_err(|cause| ReadError::Damaged {
                 key,
                 position: *position,
                 cause,
@@ -218,11 +222,14 @@ async fn read_group(agent: &Agent, group: &[Place], out: &mut Gathered) -> Resul
     let key = agent.objects.key(name);
     let total: u64 = group.iter().map(|place| u64::from(place.bytes)).sum();
     let range = *position..*position + total;
-    let mut read = Pieces::new(agent.cache.read(&key, *length_bytes, range, Access::Tail).await?);
+    let mut read = agent.cache.read(&key, *length_bytes, range, Access::Tail).await?;
+    let mut pieces = Pieces::new(std::mem::take(&mut read.pieces));
     let mut at = *position;
     for (nth, place) in group.iter().enumerate() {
-        let bytes = read.take(place.bytes);
-        if let Err(cause) = checked(&bytes, place) {
+        let bytes = pieces.take(place.bytes);
+        let within = at..at + u64::from(place.bytes);
+        let is_checked = read.is_checked(&within);
+        if let Err(cause) = check(&bytes, place, is_checked) {
             // What is in memory may be what is damaged: the next read asks the bucket.
             agent.cache.forget(&key, *length_bytes);
             let damaged = ReadError::Damaged {
@@ -237,8 +244,11 @@ async fn read_group(agent: &Agent, group: &[Place], out: &mut Gathered) -> Resul
             tracing::warn!(error = %damaged, "answer cut before a damaged batch");
             return Ok(nth);
         }
+        if !is_checked {
+            read.set_checked(&within);
+        }
         out.push_patched(place, &bytes);
-        at += u64::from(place.bytes);
+        at = within.end;
     }
     Ok(group.len())
 }
@@ -278,8 +288,8 @@ impl Pieces {
     }
 }
 
-/// Whether these are the bytes that were stored; the CRC runs at many gigabytes a second.
-fn checked(bytes: &Bytes, place: &Place) -> Result<(), BatchError> {
+/// Whether these are the bytes that were stored. The CRC runs at many gigabytes a second, and once only for bytes in memory.
+fn check(bytes: &Bytes, place: &Place, is_checked: bool) -> Result<(), BatchError> {
     let batch = Batch::parse(bytes)?;
     if batch.bytes().len() != bytes.len() {
         let length = batch.header().batch_length;
@@ -299,7 +309,7 @@ fn checked(bytes: &Bytes, place: &Place) -> Result<(), BatchError> {
         }
         .into());
     }
-    batch.verify_crc()
+    if is_checked { Ok(()) } else { batch.verify_crc() }
 }
 
 fn marker_batch(offset: Offset, marker: &MarkerInfo) -> Bytes {
@@ -332,6 +342,18 @@ struct Gathered {
 }
 
 impl Gathered {
+    /// With room for all that is written of these places.
+    fn new(places: &[Place]) -> Self {
+        let small = places.iter().map(|place| match usize::try_from(place.bytes) {
+            Ok(bytes) if bytes < PATCH_BYTES + COPY_BELOW_BYTES => bytes,
+            _ => PATCH_BYTES,
+        });
+        Self {
+            small: BytesMut::with_capacity(small.sum()),
+            ..Self::default()
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.records.is_empty() && self.small.is_empty()
     }

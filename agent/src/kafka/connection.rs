@@ -34,7 +34,7 @@ const FRAME_ALLOCATION_FIRST: usize = 16 * 1024;
 /// How much is allocated before a frame begins: what every connection holds that waits for one. Most requests fit, but produce.
 const IDLE_ALLOCATION: usize = 2 * 1024;
 /// Chunks handed to one vectored write.
-const WRITE_CHUNKS_MAX: usize = 64;
+const WRITE_CHUNKS_MAX: usize = 256;
 /// How the frame of a produce request begins.
 const PRODUCE_KEY: [u8; 2] = [0, 0];
 /// A frame that has begun must be complete by then, plus one second per [`BODY_RATE_MIN`] bytes.

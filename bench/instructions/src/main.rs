@@ -32,7 +32,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// Rounds that are not counted: what is made once is made, what grows has grown.
 const WARM_ROUNDS: u32 = 8;
 /// Rounds that are counted.
-const ROUNDS: u32 = 8;
+const ROUNDS: u32 = 64;
 /// The function that callgrind counts in, and writes a file after.
 const COUNTED: &str = "esker_instructions::counted";
 

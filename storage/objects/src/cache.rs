@@ -5,8 +5,8 @@
 //! on a disk (`disk`).
 //!
 //! Owns: what stays in memory, within a byte budget (MEM-1).
-//! Does not own: retries (the store it is put in front of), whether bytes are right (`check_batch` where they are used; who
-//! finds damage calls `forget` and reads again).
+//! Does not own: retries (the store it is put in front of), whether bytes are right (who uses them checks them, and says so, so
+//! that the next one need not: `checked`; who finds damage calls `forget` and reads again).
 //!
 //! Invariants: bytes are never copied together; a read that nobody may repeat (`Scan`) cannot push out the tail.
 
@@ -21,10 +21,12 @@ use metrics::counter;
 use crate::bucket::beyond_end;
 use crate::store::{ObjectKey, ObjectStore, StoreError};
 
+mod checked;
 pub mod disk;
 #[cfg(test)]
 mod tests;
 
+use checked::CheckedRange;
 use disk::DiskCache;
 
 /// How much is kept, and in which portions.
@@ -92,13 +94,61 @@ impl CacheKey {
     }
 }
 
-type Chunks = Arc<[Bytes]>;
+/// What the cache has of an object.
+#[derive(Debug)]
+struct Kept {
+    chunks: Vec<Bytes>,
+    checked: CheckedRange,
+}
+
+impl Kept {
+    fn new(chunks: Vec<Bytes>) -> Arc<Self> {
+        Arc::new(Self {
+            chunks,
+            checked: CheckedRange::default(),
+        })
+    }
+}
+
+/// A range of an object that was read.
+#[derive(Debug)]
+pub struct Read {
+    /// Its bytes, in one piece or several.
+    pub pieces: Vec<Bytes>,
+    /// Where in the object they are kept.
+    parts: Vec<(Range<u64>, Arc<Kept>)>,
+}
+
+impl Read {
+    /// Whether somebody has found these bytes of the object to be right since they came into memory.
+    #[must_use]
+    pub fn is_checked(&self, range: &Range<u64>) -> bool {
+        self.within(range).all(|(range, kept)| kept.checked.covers(&range))
+    }
+
+    /// These bytes of the object are right.
+    pub fn set_checked(&self, range: &Range<u64>) {
+        self.within(range).for_each(|(range, kept)| kept.checked.extend(&range));
+    }
+
+    /// What each part has of a range, counted from its own begin.
+    fn within(&self, range: &Range<u64>) -> impl Iterator<Item = (Range<u64>, &Kept)> {
+        let touched = self
+            .parts
+            .iter()
+            .filter(|(part, _)| part.start < range.end && range.start < part.end);
+        touched.map(|(part, kept)| {
+            let (start, end) = (range.start.max(part.start), range.end.min(part.end));
+            (start - part.start..end - part.start, &**kept)
+        })
+    }
+}
 
 /// A cache in front of a bucket.
 pub struct SegmentCache {
     store: Arc<dyn ObjectStore>,
     settings: CacheSettings,
-    kept: foyer::Cache<CacheKey, Chunks>,
+    kept: foyer::Cache<CacheKey, Arc<Kept>>,
     disk: Option<Arc<DiskCache>>,
 }
 
@@ -116,7 +166,7 @@ impl SegmentCache {
             .with_eviction_config(LruConfig {
                 high_priority_pool_ratio: TAIL_SHARE,
             })
-            .with_weighter(|_: &CacheKey, chunks: &Chunks| weight(chunks))
+            .with_weighter(|_: &CacheKey, kept: &Arc<Kept>| weight(&kept.chunks))
             .build();
         Self {
             store,
@@ -141,12 +191,13 @@ impl SegmentCache {
         self.kept.usage()
     }
 
-    /// Puts in a whole object that was just written.
+    /// Puts in a whole object that was just written, of records that were checked when they came.
     pub fn insert(&self, key: &ObjectKey, chunks: Vec<Bytes>) {
-        let chunks: Chunks = chunks.into();
         if self.fits(weight(&chunks)) {
+            let kept = Kept::new(chunks);
+            kept.checked.extend(&(0..u64::MAX));
             self.kept
-                .insert_with_properties(CacheKey::new(key, Part::Whole), chunks, Access::Tail.properties());
+                .insert_with_properties(CacheKey::new(key, Part::Whole), kept, Access::Tail.properties());
         }
     }
 
@@ -180,13 +231,18 @@ impl SegmentCache {
         object_bytes: u64,
         range: Range<u64>,
         access: Access,
-    ) -> Result<Vec<Bytes>, StoreError> {
+    ) -> Result<Read, StoreError> {
         if range.end > object_bytes || range.start > range.end {
             return Err(beyond_end(key, &range));
         }
         if let Some(whole) = self.kept.get(&CacheKey::new(key, Part::Whole)) {
             count("hit");
-            return slices(whole.value(), &range).ok_or_else(|| beyond_end(key, &range));
+            let whole = Arc::clone(whole.value());
+            let pieces = slices(&whole.chunks, &range).ok_or_else(|| beyond_end(key, &range))?;
+            return Ok(Read {
+                pieces,
+                parts: vec![(0..object_bytes, whole)],
+            });
         }
         let block_bytes = self.settings.block_bytes;
         let blocks = range.start / block_bytes..range.end.div_ceil(block_bytes);
@@ -195,8 +251,13 @@ impl SegmentCache {
             .map(|block| self.part(key, Part::Block(block), self.block(block, object_bytes), access));
         let parts = try_join_all(reads).await?;
         let first = blocks.start * block_bytes;
-        let read: Vec<Bytes> = parts.iter().flat_map(|chunks| chunks.iter().cloned()).collect();
-        slices(&read, &(range.start - first..range.end - first)).ok_or_else(|| beyond_end(key, &range))
+        let read: Vec<Bytes> = parts.iter().flat_map(|kept| kept.chunks.iter().cloned()).collect();
+        let pieces = slices(&read, &(range.start - first..range.end - first)).ok_or_else(|| beyond_end(key, &range))?;
+        let parts = blocks.map(|block| self.block(block, object_bytes)).zip(parts);
+        Ok(Read {
+            pieces,
+            parts: parts.collect(),
+        })
     }
 
     /// Reads a whole object with one request to the store, and keeps it whole: for a fresh segment of another writer, of
@@ -205,12 +266,18 @@ impl SegmentCache {
     /// # Errors
     /// As [`ObjectStore::read`].
     pub async fn read_whole(&self, key: &ObjectKey, object_bytes: u64) -> Result<Vec<Bytes>, StoreError> {
-        let chunks = self.part(key, Part::Whole, 0..object_bytes, Access::Tail).await?;
-        Ok(chunks.to_vec())
+        let kept = self.part(key, Part::Whole, 0..object_bytes, Access::Tail).await?;
+        Ok(kept.chunks.clone())
     }
 
     /// One part, from the cache or, once for all who wait, from the store.
-    async fn part(&self, key: &ObjectKey, part: Part, range: Range<u64>, access: Access) -> Result<Chunks, StoreError> {
+    async fn part(
+        &self,
+        key: &ObjectKey,
+        part: Part,
+        range: Range<u64>,
+        access: Access,
+    ) -> Result<Arc<Kept>, StoreError> {
         let name = CacheKey::new(key, part);
         if let Some(kept) = self.kept.get(&name) {
             count("hit");
@@ -220,7 +287,7 @@ impl SegmentCache {
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let (store, of, disk) = (Arc::clone(&self.store), key.clone(), self.disk.clone());
         if !self.fits(length.saturating_add(ENTRY_OVERHEAD_BYTES)) {
-            return Ok([store.read(&of, range).await?].into());
+            return Ok(Kept::new(vec![store.read(&of, range).await?]));
         }
         let fetch = async move || {
             // Fresh segments stay in memory until they are merged, or nobody wants them.
@@ -229,7 +296,7 @@ impl SegmentCache {
                 _ => store.read(&of, range).await,
             };
             let read = read.map_err(Fetch)?;
-            Ok::<_, Fetch>((Chunks::from([read]), access.properties()))
+            Ok::<_, Fetch>((Kept::new(vec![read]), access.properties()))
         };
         match self.kept.get_or_fetch(&name, fetch).await {
             Ok(entry) => Ok(Arc::clone(entry.value())),

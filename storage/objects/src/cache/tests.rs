@@ -65,8 +65,12 @@ async fn what_the_writer_put_in_is_read_without_the_store_and_without_a_copy() {
     let chunks = vec![pattern(300), pattern(5000), pattern(200)];
     cache.insert(&key(1), chunks.clone());
     let read = cache.read(&key(1), 5500, 290..5310, Access::Tail).await.unwrap();
-    assert_eq!(read, [chunks[0].slice(290..), chunks[1].clone(), chunks[2].slice(..10)]);
-    assert_eq!(read[1].as_ptr(), chunks[1].as_ptr());
+    let pieces = &read.pieces;
+    assert_eq!(
+        *pieces,
+        [chunks[0].slice(290..), chunks[1].clone(), chunks[2].slice(..10)]
+    );
+    assert_eq!(pieces[1].as_ptr(), chunks[1].as_ptr());
     assert_eq!(reads(&store), 0);
 }
 
@@ -79,10 +83,16 @@ async fn other_objects_are_read_in_blocks_each_once() {
         .read(&key(1), 4500, 1500..2500, Access::Tail)
         .await
         .unwrap()
+        .pieces
         .concat();
     assert_eq!(read, pattern(4500)[1500..2500]);
     assert_eq!(reads(&store), 2, "blocks 1 and 2");
-    let whole = cache.read(&key(1), 4500, 0..4500, Access::Tail).await.unwrap().concat();
+    let whole = cache
+        .read(&key(1), 4500, 0..4500, Access::Tail)
+        .await
+        .unwrap()
+        .pieces
+        .concat();
     assert_eq!(whole, pattern(4500));
     assert_eq!(reads(&store), 5, "blocks 0, 3 and the short last one");
     assert_eq!(
@@ -90,6 +100,7 @@ async fn other_objects_are_read_in_blocks_each_once() {
             .read(&key(1), 4500, 700..700, Access::Tail)
             .await
             .unwrap()
+            .pieces
             .concat(),
         b""
     );
@@ -122,17 +133,25 @@ async fn an_error_reaches_all_who_wait_and_is_not_kept() {
     let one = key(1);
     let missing = (0..3).map(|_| cache.read(&one, 10, 0..10, Access::Tail));
     for outcome in join_all(missing).await {
-        assert_eq!(outcome, Err(StoreError::NotFound(key(1))));
+        assert_eq!(outcome.map(|read| read.pieces), Err(StoreError::NotFound(key(1))));
     }
     assert_eq!(reads(&store), 1);
     store.create(&key(1), vec![pattern(10)]).await.unwrap();
     store.inject(Call::Read, Fault::FailBefore);
     assert!(matches!(
-        cache.read(&key(1), 10, 0..10, Access::Tail).await,
+        cache
+            .read(&key(1), 10, 0..10, Access::Tail)
+            .await
+            .map(|read| read.pieces),
         Err(StoreError::Failed { .. })
     ));
     assert_eq!(
-        cache.read(&key(1), 10, 0..10, Access::Tail).await.unwrap().concat(),
+        cache
+            .read(&key(1), 10, 0..10, Access::Tail)
+            .await
+            .unwrap()
+            .pieces
+            .concat(),
         pattern(10)
     );
 }
@@ -148,7 +167,12 @@ async fn a_reader_that_goes_away_does_not_take_the_fetch_with_it() {
         .await
         .unwrap_err();
     assert_eq!(
-        cache.read(&key(1), 10, 0..10, Access::Tail).await.unwrap().concat(),
+        cache
+            .read(&key(1), 10, 0..10, Access::Tail)
+            .await
+            .unwrap()
+            .pieces
+            .concat(),
         pattern(10)
     );
     assert_eq!(reads(&store), 1);
@@ -162,7 +186,7 @@ async fn the_budget_is_kept_and_the_least_recently_used_goes_first() {
         cache.insert(&key(nth), vec![pattern(1000)]);
         assert!(cache.usage_bytes() <= 20_000);
         let kept = cache.read(&key(0), 1000, 0..1000, Access::Tail).await;
-        assert_eq!(kept.unwrap().concat(), pattern(1000), "used all the time");
+        assert_eq!(kept.unwrap().pieces.concat(), pattern(1000), "used all the time");
     }
     assert_eq!(reads(&store), 0);
     assert!(
@@ -216,7 +240,12 @@ async fn what_is_forgotten_is_read_again() {
     cache.insert(&key(1), vec![Bytes::from(vec![0; 2500])]);
     cache.forget(&key(1), 2500);
     assert_eq!(
-        cache.read(&key(1), 2500, 0..2500, Access::Tail).await.unwrap().concat(),
+        cache
+            .read(&key(1), 2500, 0..2500, Access::Tail)
+            .await
+            .unwrap()
+            .pieces
+            .concat(),
         pattern(2500)
     );
     assert_eq!(reads(&store), 3);
@@ -274,7 +303,7 @@ async fn blocks_on_disk_are_found_after_a_restart_and_damaged_ones_are_read_agai
                 .read(&key(1), 10 * BLOCK, range.clone(), Access::Scan)
                 .await
                 .unwrap();
-            assert_eq!(read.concat(), data[500..4_500]);
+            assert_eq!(read.pieces.concat(), data[500..4_500]);
         }
         assert_eq!(reads(&store), expected, "the second process needs no request");
         cache.disk.as_ref().unwrap().settle().await;
@@ -335,6 +364,30 @@ async fn a_disk_cache_whose_files_are_damaged_asks_the_store() {
         .read(&key(1), 3 * BLOCK, 0..3 * BLOCK, Access::Scan)
         .await
         .unwrap();
-    assert_eq!(read.concat(), data);
+    assert_eq!(read.pieces.concat(), data);
     assert_eq!(reads(&store), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_are_checked_once_while_they_are_in_memory_and_again_when_they_were_not() {
+    let store = slow_store();
+    store.create(&key(1), vec![pattern(4 * BLOCK)]).await.unwrap();
+    let cache = cache(&store, 1 << 20);
+    let read = async |range| cache.read(&key(1), 4 * BLOCK, range, Access::Tail).await.unwrap();
+    let first = read(500..2_500).await;
+    assert!(!first.is_checked(&(500..600)), "it comes from the store");
+    first.set_checked(&(500..2_200));
+    let second = read(900..2_500).await;
+    assert!(second.is_checked(&(900..2_200)), "over three blocks");
+    assert!(!second.is_checked(&(2_100..2_201)));
+    cache.forget(&key(1), 4 * BLOCK);
+    assert!(
+        !read(500..2_500).await.is_checked(&(900..1_000)),
+        "other bytes may have come"
+    );
+    cache.insert(&key(1), vec![pattern(4 * BLOCK)]);
+    assert!(
+        read(500..2_500).await.is_checked(&(500..2_500)),
+        "the writer has checked them"
+    );
 }
