@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
@@ -48,7 +49,7 @@ const FIRST_BYTE_DEADLINE: Duration = Duration::from_secs(10);
 /// (`acks=0`).
 pub type ReplyChunks = Option<Vec<Bytes>>;
 
-/// What becomes of a request. Polled only when all earlier replies of the connection have left.
+/// What becomes of a request. Unless that is pipelined, polled only when all earlier replies of the connection have left.
 pub type Reply = BoxFuture<'static, Result<ReplyChunks, CloseConnection>>;
 
 /// The connection must be closed, for this reason.
@@ -189,16 +190,48 @@ async fn write_loop<W: AsyncWrite + Unpin>(
     mut queue: mpsc::Receiver<(Reply, bool)>,
     barrier: &Barrier,
 ) -> Result<(), CloseConnection> {
-    while let Some((reply, pipelined)) = queue.recv().await {
-        if let Some(chunks) = reply.await? {
-            write_chunks(&mut write, chunks)
-                .await
-                .map_err(|error| CloseConnection(format!("write: {error}")))?;
-        }
+    let mut next = None;
+    loop {
+        let (reply, pipelined) = match next.take() {
+            Some(next) => next,
+            None => match queue.recv().await {
+                Some(next) => next,
+                None => return Ok(()),
+            },
+        };
+        let mut chunks = reply.await?.unwrap_or_default();
+        let gathered = if pipelined {
+            gather(&mut queue, &mut next, &mut chunks)
+        } else {
+            Ok(())
+        };
+        write_chunks(&mut write, chunks)
+            .await
+            .map_err(|error| CloseConnection(format!("write: {error}")))?;
+        gathered?;
         if !pipelined {
             barrier.exclusive.fetch_sub(1, Ordering::AcqRel);
             barrier.answered.notify_waiters();
         }
+    }
+}
+
+/// Adds the replies to pipelined requests that are there already: requests that shared a flush are answered at one moment, with one
+/// write. `next` is what comes after them.
+fn gather(
+    queue: &mut mpsc::Receiver<(Reply, bool)>,
+    next: &mut Option<(Reply, bool)>,
+    chunks: &mut Vec<Bytes>,
+) -> Result<(), CloseConnection> {
+    while chunks.len() < WRITE_CHUNKS_MAX
+        && let Ok((mut reply, pipelined)) = queue.try_recv()
+    {
+        let ready = if pipelined { (&mut reply).now_or_never() } else { None };
+        let Some(ready) = ready else {
+            *next = Some((reply, pipelined));
+            break;
+        };
+        chunks.extend(ready?.unwrap_or_default());
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! What a connection promises, over an in-memory stream.
 
+use std::pin::Pin;
 use std::sync::Mutex;
+use std::task::{Context, Poll};
 
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::oneshot;
@@ -250,4 +252,74 @@ async fn frames_of_many_sizes_arrive_whole_one_after_the_other() {
             assert_eq!(served.receive().await, body);
         }
     }
+}
+
+/// Takes everything, and remembers what came in each write.
+#[derive(Default)]
+struct Writes(Vec<Vec<u8>>);
+
+impl AsyncWrite for Writes {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.push(data.to_vec());
+        Poll::Ready(Ok(data.len()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let data: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        let length = data.len();
+        self.0.push(data);
+        Poll::Ready(Ok(length))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn answers_that_are_there_leave_with_one_write_and_those_before_a_failure_leave() {
+    let (replies, queue) = mpsc::channel(8);
+    let answer = |data: &'static [u8]| -> Reply { Box::pin(async move { Ok(Some(vec![Bytes::from_static(data)])) }) };
+    let barrier = Barrier::default();
+    barrier.exclusive.fetch_add(1, Ordering::AcqRel);
+    let (release, released) = oneshot::channel::<()>();
+    let late: Reply = Box::pin(async move {
+        released.await.expect("the test releases it");
+        Ok(Some(vec![Bytes::from_static(b"late")]))
+    });
+    let none: Reply = Box::pin(async { Ok(None) });
+    let broken: Reply = Box::pin(async { Err(CloseConnection("broken".to_owned())) });
+    let all = [
+        answer(b"1"),
+        none,
+        answer(b"2"),
+        late,
+        answer(b"3"),
+        answer(b"4"),
+        broken,
+    ];
+    for (nth, reply) in all.into_iter().enumerate() {
+        replies.send((reply, nth != 4)).await.unwrap();
+    }
+    let mut writes = Writes::default();
+    let ended = tokio::join!(write_loop(&mut writes, queue, &barrier), async {
+        tokio::task::yield_now().await;
+        release.send(()).unwrap();
+    });
+    assert_eq!(ended.0, Err(CloseConnection("broken".to_owned())));
+    let expected: [&[u8]; 4] = [b"12", b"late", b"3", b"4"];
+    assert_eq!(writes.0, expected);
+    assert_eq!(barrier.exclusive.load(Ordering::Acquire), 0);
 }
