@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 /// What positions, lengths and addresses must be multiples of: the largest block of common devices.
 const ALIGNMENT: usize = 4096;
-/// Smaller objects and ranges go through the page cache: a direct write costs a second change of the file's length.
+/// Smaller objects and ranges go through the page cache: what is left at the end goes there anyway.
 pub(super) const DIRECT_BYTES_MIN: u64 = 64 << 10;
 /// How much is written at once.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -51,9 +52,8 @@ impl Direct {
     /// Writes a file from [`Direct::create`]; `false` when the file system cannot do it after all.
     pub(super) fn write(&self, file: &File, chunks: &[Bytes]) -> io::Result<bool> {
         let mut buffer = self.pool.take(BLOCK_BYTES);
-        let (mut filled, mut position, mut total) = (0, 0, 0);
+        let (mut filled, mut position) = (0, 0);
         for chunk in chunks {
-            total += u64::try_from(chunk.len()).expect("a length fits 64 bits");
             let mut rest = &chunk[..];
             while !rest.is_empty() {
                 let block = &mut buffer.aligned()[..BLOCK_BYTES];
@@ -69,17 +69,16 @@ impl Direct {
                 }
             }
         }
-        if filled > 0 {
-            let padded = filled.next_multiple_of(ALIGNMENT);
-            let block = &mut buffer.aligned()[..padded];
-            block[filled..].fill(0);
-            if !self.accepted(file.write_all_at(block, position))? {
-                return Ok(false);
-            }
-            if padded > filled {
-                file.set_len(total)?;
-            }
+        let rest = filled % ALIGNMENT;
+        let (whole, rest) = buffer.aligned()[..filled].split_at(filled - rest);
+        if !whole.is_empty() && !self.accepted(file.write_all_at(whole, position))? {
+            return Ok(false);
         }
+        write_through_cache(
+            file,
+            rest,
+            position + u64::try_from(whole.len()).expect("a length fits 64 bits"),
+        )?;
         Ok(true)
     }
 
@@ -141,6 +140,15 @@ impl Direct {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Writes the end of a file, which is no whole block. A padded block that is cut off afterwards costs more: the file system reads it first.
+fn write_through_cache(file: &File, end: &[u8], position: u64) -> io::Result<()> {
+    if end.is_empty() {
+        return Ok(());
+    }
+    fcntl_setfl(file, fcntl_getfl(file)? - OFlags::DIRECT)?;
+    file.write_all_at(end, position)
 }
 
 /// Buffers that nobody uses at the moment.
