@@ -58,6 +58,11 @@ fn write(node: &Node, topic: &str, records: usize) {
     );
 }
 
+/// The arguments of a command.
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
 #[test]
 fn a_topic_is_created_changed_shown_and_deleted() {
     let node = Node::start(dev(&["--ephemeral"]));
@@ -65,15 +70,7 @@ fn a_topic_is_created_changed_shown_and_deleted() {
     assert_eq!(objects(&node, &["topic", "list"]), [json!(null); 0]);
     let created = done(
         &node,
-        &[
-            "topic",
-            "create",
-            "flights",
-            "-p",
-            "2",
-            "--config",
-            "retention.ms=86400000",
-        ],
+        &words("topic create flights -p 2 --config retention.ms=86400000"),
     );
     assert_eq!(created, "created flights (2 partitions)\n");
     let again = refused(&node, 1, &["topic", "create", "flights"]);
@@ -88,17 +85,7 @@ fn a_topic_is_created_changed_shown_and_deleted() {
     write(&node, "flights", 3);
     done(
         &node,
-        &[
-            "topic",
-            "alter",
-            "flights",
-            "-p",
-            "3",
-            "--delete-config",
-            "retention.ms",
-            "--config",
-            "max.message.bytes=2000",
-        ],
+        &words("topic alter flights -p 3 --delete-config retention.ms --config max.message.bytes=2000"),
     );
     let described = objects(&node, &["topic", "describe", "flights"]).remove(0);
     assert_eq!(described["configs"], json!({"max.message.bytes": "2000"}));
@@ -149,15 +136,7 @@ fn what_is_wrong_is_said_with_what_to_do() {
     refused(
         &node,
         2,
-        &[
-            "group",
-            "reset-offsets",
-            "g",
-            "--topic",
-            "x",
-            "--to-latest",
-            "--to-earliest",
-        ],
+        &words("group reset-offsets g --topic x --to-latest --to-earliest"),
     );
     assert!(refused(&node, 1, &["group", "describe", "g"]).contains("there is no group g"));
     assert!(refused(&node, 2, &["help", "topcis"]).contains("did you mean topics?"));
@@ -311,15 +290,7 @@ async fn a_group_with_members_is_shown_and_neither_moved_nor_deleted() {
     let refusal = refused(
         &node,
         1,
-        &[
-            "group",
-            "reset-offsets",
-            "live",
-            "--topic",
-            "flights",
-            "--to-latest",
-            "--execute",
-        ],
+        &words("group reset-offsets live --topic flights --to-latest --execute"),
     );
     assert!(
         refusal.contains("has members (reader-1 on 127.0.0.1); stop them"),
