@@ -9,7 +9,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 WORK = ROOT / "target" / "bench"
-for where in (ROOT / "tests" / "clients", ROOT / "infra" / "local", HERE):
+for where in (ROOT / "tests" / "compat", ROOT / "tests" / "clients", ROOT / "infra" / "local", HERE):
     if str(where) not in sys.path:
         sys.path.insert(0, str(where))
 
