@@ -4,8 +4,8 @@
 //! Does not own: when a batch is complete (`queue`), what a session is (`session`), how a stream is opened (`link`).
 //!
 //! A stream ends in one of three ways. The connection is lost, or the agent asks to come again: another stream resumes the session
-//! with all that was not acknowledged. The agent refuses a batch and says what is stored: the batch is divided or fails, the rest
-//! goes into a new session. The agent refuses and says nothing: if only one batch was sent it is that one; otherwise the session is
+//! with all that was not acknowledged. The agent refuses a batch and says what is stored: the batch is divided or fails, what
+//! was sent over an earlier stream and is not said to be stored has an unknown outcome, the rest goes into a new session. The agent refuses and says nothing: if only one batch was sent it is that one; otherwise the session is
 //! resumed with one batch at a time, until it is clear which one it is.
 //!
 //! Invariants: every record that was taken in has one outcome; outcomes of a partition are in order; a batch that may be stored is
@@ -270,8 +270,12 @@ impl Driver {
         };
         self.client.shared.connections.turn_from(&up.connection);
         if error.passes() || up.sent == 0 {
-            self.lost(error);
-        } else if let Some(stored) = up.refused.take() {
+            return self.lost(error);
+        }
+        if !tells_of_all(&error) {
+            self.session.doubt(up.sent);
+        }
+        if let Some(stored) = up.refused.take() {
             self.refused(&error, &stored);
         } else if up.sent == 1 {
             self.refused(&error, &[]);
@@ -318,7 +322,8 @@ impl Driver {
         Link::Waiting(Box::pin(tokio::time::sleep(outage.next_pause(policy))))
     }
 
-    /// The oldest batch is refused, and the session ends with it; what is not stored of later ones goes into another.
+    /// The oldest batch is refused, and the session ends with it; what is not stored of later ones goes into another. The agent need
+    /// not have read again all that was sent over a connection that was lost: nobody knows what became of that.
     fn refused(&mut self, error: &Error, stored: &[StoredBatch]) {
         (self.link, self.careful) = (Link::Down, false);
         let mut again = Vec::new();
@@ -333,10 +338,10 @@ impl Driver {
                     None => rest.push(pending),
                 }
             }
-            if nth > 0 {
-                again.push(rest);
-            } else if batch.in_doubt {
+            if batch.in_doubt {
                 self.fail(rest, &error.clone().or_happened());
+            } else if nth > 0 {
+                again.push(rest);
             } else if is_of_the_session(error) {
                 self.link = self.pause();
                 again.push(rest);
@@ -415,6 +420,12 @@ impl Drop for Driver {
     }
 }
 
+/// Whether an agent that ends a stream so, and says of no batch that it is stored, has stored none of those that it has read: it has refused
+/// one, and waited for the others.
+fn tells_of_all(error: &Error) -> bool {
+    error.kafka_code().is_some() && error.is_certain()
+}
+
 /// Whether the session is to blame, and not what the batch holds.
 fn is_of_the_session(error: &Error) -> bool {
     matches!(
@@ -436,3 +447,6 @@ fn is_of_some_records(error: &Error) -> bool {
         Some(code::MESSAGE_TOO_LARGE | code::RECORD_LIST_TOO_LARGE | code::INVALID_RECORD | code::INVALID_TIMESTAMP)
     )
 }
+
+#[cfg(test)]
+mod tests;
