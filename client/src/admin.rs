@@ -168,8 +168,44 @@ fn outcome(failure: Option<v1::Failure>) -> Result<(), Error> {
     failure.map_or(Ok(()), |failure| Err(Error::of_failure(failure)))
 }
 
+/// The same, of a call that may do harm if it is made again.
+fn outcome_once(failure: Option<v1::Failure>) -> Result<(), Error> {
+    outcome(failure).map_err(|error| if error.is_certain() { error } else { error.or_happened() })
+}
+
 /// What the answer says about the one thing that was asked for.
 fn first<T>(results: Vec<T>) -> Result<T, Error> {
     let first = results.into_iter().next();
     first.ok_or_else(|| Error::lost("the answer", "it does not say what became of it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_created_or_deleted_is_not_told_as_a_refusal() {
+        let failure = |kafka_code| v1::Failure {
+            message: "no".to_owned(),
+            detail: Some(v1::ErrorDetail {
+                kafka_code,
+                retriable: true,
+                ..v1::ErrorDetail::default()
+            }),
+        };
+        assert!(outcome_once(None).is_ok());
+        let timed_out = outcome_once(Some(failure(7))).unwrap_err();
+        assert!(matches!(timed_out, Error::Unknown(_)), "{timed_out:?}");
+        assert!(!timed_out.is_retriable());
+        let refused = outcome_once(Some(failure(6))).unwrap_err();
+        assert!(
+            matches!(refused, Error::Refused(_)) && refused.is_retriable(),
+            "{refused:?}"
+        );
+        let looked = outcome(Some(failure(7))).unwrap_err();
+        assert!(
+            looked.is_retriable(),
+            "a call that only looks may be made again: {looked:?}"
+        );
+    }
 }

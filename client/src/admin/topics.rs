@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use esker_proto::v1;
 
-use super::{Admin, first, outcome};
+use super::{Admin, first, outcome, outcome_once};
 use crate::client::Repeat;
 use crate::error::Error;
 
@@ -198,7 +198,10 @@ impl Admin {
     }
 }
 
+/// What became of each topic that was to be created or deleted.
 fn results(answer: v1::TopicResults) -> Vec<(String, Result<(), Error>)> {
     let results = answer.results.into_iter();
-    results.map(|result| (result.topic, outcome(result.failure))).collect()
+    results
+        .map(|result| (result.topic, outcome_once(result.failure)))
+        .collect()
 }
