@@ -28,6 +28,7 @@ pub(super) struct Refused<'a> {
     what: &'a str,
     message: Option<&'a str>,
     advice: Cow<'static, str>,
+    retriable: bool,
     stored: Option<StoredRecords>,
     log: Option<LogRange>,
 }
@@ -40,6 +41,7 @@ impl<'a> Refused<'a> {
             what,
             message: None,
             advice: Cow::Borrowed(what_to_do(code)),
+            retriable: is_retriable(code),
             stored: None,
             log: None,
         }
@@ -54,6 +56,11 @@ impl<'a> Refused<'a> {
     pub(super) fn advised(self, advice: impl Into<Cow<'static, str>>) -> Self {
         let advice = advice.into();
         Self { advice, ..self }
+    }
+
+    /// Whether the same call may succeed later, where that is something else than usual.
+    pub(super) fn retriable(self, retriable: bool) -> Self {
+        Self { retriable, ..self }
     }
 
     /// What was carried out all the same.
@@ -77,7 +84,7 @@ impl<'a> Refused<'a> {
         let detail = ErrorDetail {
             kafka_code: i32::from(code.code()),
             kafka_name: code.name().to_owned(),
-            retriable: is_retriable(code),
+            retriable: self.retriable,
             what_to_do: advice.into_owned(),
             stored: self.stored,
             log: self.log,
@@ -86,14 +93,19 @@ impl<'a> Refused<'a> {
     }
 }
 
-/// Of a batch of a stream, for which the stream ends.
-pub(super) fn batch_refusal(code: ErrorCode, what: &str, message: Option<&str>) -> Status {
-    let advice = format!(
-        "{}; never change a batch within its session: resume it as it is when the cause is gone, or send what was not stored in a \
-         new session",
-        what_to_do(code)
-    );
-    Refused::new(code, what).said(message).advised(advice).status()
+/// Of a batch of a stream, for which the stream ends; if it passes, nobody knows what is stored.
+pub(super) fn batch_refusal(code: ErrorCode, passes: bool, what: &str, message: Option<&str>) -> Status {
+    let advice = if passes {
+        "resume the session with all batches that were not acknowledged, unchanged; in another one they may be stored twice".to_owned()
+    } else {
+        format!(
+            "{}; never change a batch within its session: resume it as it is when the cause is gone, or send what was not stored in \
+             a new session",
+            what_to_do(code)
+        )
+    };
+    let refused = Refused::new(code, what).said(message);
+    refused.advised(advice).retriable(passes).status()
 }
 
 /// Of an offset outside the log.

@@ -56,8 +56,47 @@ pub(super) struct UnderWay {
 /// A batch was refused.
 struct Refusal {
     status: Status,
+    /// Some part of a batch may be stored, or may yet be: only its session can settle that, so the stream ends as one that is to be
+    /// resumed.
+    open: bool,
     /// What of it, and of those after it, is stored.
     stored: Vec<StoredBatch>,
+}
+
+impl Refusal {
+    /// Of a part of a batch.
+    fn new(code: ErrorCode, what: &str, message: Option<&str>) -> Self {
+        Self {
+            status: batch_refusal(code, passes(code), what, message),
+            open: passes(code),
+            stored: Vec::new(),
+        }
+    }
+
+    /// Another part is refused as well. The first one says why the stream ends, unless only the other one leaves anything open.
+    fn and(&mut self, other: Self) {
+        if other.open && !self.open {
+            (self.status, self.open) = (other.status, true);
+        }
+    }
+
+    /// What a client is told next. What is stored is not the whole truth if anything is open.
+    fn answer(&mut self) -> Result<Answer, Status> {
+        let stored = std::mem::take(&mut self.stored);
+        if self.open || stored.is_empty() {
+            return Err(self.status.clone());
+        }
+        Ok(Answer::Refused(Refused { stored }))
+    }
+}
+
+/// Whether an error passes by itself. As long as it does not, nobody knows whether an attempt before it has stored something.
+fn passes(code: ErrorCode) -> bool {
+    match code {
+        // The agent has looked twice, or the bytes will not get better.
+        ErrorCode::UnknownTopicOrPartition | ErrorCode::CorruptMessage => false,
+        code => is_retriable(code),
+    }
 }
 
 /// A batch under way.
@@ -217,23 +256,22 @@ impl UnderWay {
                 .repeated
                 .get(&outcome.index)
                 .is_some_and(|repeated| *repeated > front.attempt),
-            // The agent has looked twice, or the bytes will not get better.
-            ErrorCode::UnknownTopicOrPartition | ErrorCode::CorruptMessage => false,
-            code => is_retriable(code),
+            code => passes(code),
         }
     }
 
     fn refuse(&mut self, front: &mut Unacked, outcome: &PartitionProduceResponse) {
         front.refused.insert(outcome.index);
-        let (number, topic) = (front.number, &self.topic);
-        self.refusal.get_or_insert_with(|| {
-            let what = format!("batch {number} in partition {} of {topic:?}", outcome.index);
-            let code = error_code(outcome.error_code);
-            Refusal {
-                status: batch_refusal(code, &what, outcome.error_message.as_deref()),
-                stored: Vec::new(),
-            }
-        });
+        let what = format!(
+            "batch {} in partition {} of {:?}",
+            front.number, outcome.index, self.topic
+        );
+        let code = error_code(outcome.error_code);
+        let refusal = Refusal::new(code, &what, outcome.error_message.as_deref());
+        match &mut self.refusal {
+            Some(first) => first.and(refusal),
+            None => self.refusal = Some(refusal),
+        }
     }
 
     fn repeat(&mut self, front: &mut Unacked) {
@@ -272,11 +310,49 @@ impl UnderWay {
     /// Once nothing is under way after a refusal: says what is stored, if anything is, and then why the stream ends.
     pub(super) fn refused(&mut self) -> Option<Result<Answer, Status>> {
         let refusal = self.refusal.as_mut().filter(|_| self.unacked.is_empty())?;
-        let stored = std::mem::take(&mut refusal.stored);
-        Some(if stored.is_empty() {
-            Err(refusal.status.clone())
-        } else {
-            Ok(Answer::Refused(Refused { stored }))
-        })
+        Some(refusal.answer())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(code: ErrorCode) -> Refusal {
+        Refusal::new(code, code.name(), None)
+    }
+
+    fn with_something_stored(mut refusal: Refusal) -> Refusal {
+        refusal.stored.push(StoredBatch::default());
+        refusal
+    }
+
+    #[test]
+    fn what_may_be_stored_is_not_hidden_behind_what_is_refused() {
+        let unknown = || refusal(ErrorCode::RequestTimedOut);
+        let refused = || refusal(ErrorCode::MessageTooLarge);
+        for (first, second) in [(refused(), unknown()), (unknown(), refused())] {
+            let mut ended = with_something_stored(first);
+            ended.and(second);
+            let status = ended.answer().expect_err("nobody knows what is stored");
+            let detail = esker_proto::error_detail(&status).unwrap();
+            assert_eq!(detail.kafka_name, "REQUEST_TIMED_OUT");
+            assert!(
+                detail.retriable && !detail.what_to_do.contains("new session"),
+                "{detail:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_refused_for_good_is_told_with_what_is_stored() {
+        let mut ended = with_something_stored(refusal(ErrorCode::MessageTooLarge));
+        ended.and(refusal(ErrorCode::InvalidRecord));
+        assert!(matches!(ended.answer(), Ok(Answer::Refused(refused)) if refused.stored.len() == 1));
+        let status = ended.answer().unwrap_err();
+        assert_eq!(
+            esker_proto::error_detail(&status).unwrap().kafka_name,
+            "MESSAGE_TOO_LARGE"
+        );
     }
 }
