@@ -136,7 +136,7 @@ impl Stage {
             if let Some(refused) = self.under_way.refused() {
                 return refused.map(Some);
             }
-            let sent = self.send_waiting().await;
+            let sent = self.send_waiting();
             self.note(sent);
             if !self.more && self.waiting.is_none() && self.under_way.is_empty() {
                 return self.wrong.take().map_or(Ok(None), Err);
@@ -147,6 +147,9 @@ impl Stage {
                 () = stop.cancelled() => return Err(going()),
                 () = leaving.cancelled() => return Err(going()),
                 produced = self.under_way.attempt() => {
+                    let Some(produced) = produced else {
+                        continue;
+                    };
                     if let Some(ack) = self.under_way.on_attempt(produced)? {
                         return Ok(Some(Answer::Ack(ack)));
                     }
@@ -217,7 +220,7 @@ impl Stage {
     }
 
     /// Has the batch that waits taken in, if there is room.
-    async fn send_waiting(&mut self) -> Result<(), Status> {
+    fn send_waiting(&mut self) -> Result<(), Status> {
         let under_way = &mut self.under_way;
         let Some(waiting) = self.waiting.take_if(|waiting| under_way.has_room(&waiting.split)) else {
             return Ok(());
@@ -227,7 +230,7 @@ impl Stage {
         let stamped = self.sequencer.stamp(&batch.records, &split, now_ms)?;
         let number = batch.number;
         drop(batch);
-        under_way.send(number, split, stamped, held).await;
+        under_way.send(number, split, stamped, held);
         Ok(())
     }
 }

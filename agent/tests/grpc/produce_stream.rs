@@ -1,6 +1,7 @@
 //! Streams of batches: in order, once, also when the connection or the agent is lost in the middle.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use esker_proto::v1::admin_client::AdminClient;
 use esker_proto::v1::produce_stream_request::{Batch, Open, Step};
@@ -504,4 +505,24 @@ async fn what_came_before_something_wrong_is_acknowledged_first() {
     let refused = stream.ack().await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     assert!(refused.message().contains("has no records"), "{refused}");
+}
+
+#[tokio::test]
+async fn acks_do_not_wait_for_a_batch_whose_predecessor_is_missing() {
+    let settings = [("esker.produce.order.wait", "1h"), ("esker.flush.age", "200ms")];
+    let broker = World::new().start(&settings).await;
+    broker
+        .connect()
+        .await
+        .create("t", 1, &[("max.message.bytes", "1000")])
+        .await;
+    let mut client = Resuming::new();
+    let mut stream = client.open(&broker).await;
+    client.send(&stream, vec![record("0")]);
+    client.take_ack(&mut stream).await;
+    client.send(&stream, vec![record("1")]);
+    client.send(&stream, vec![record(&"x".repeat(2_000))]);
+    client.send(&stream, vec![record("3")]);
+    let acked = tokio::time::timeout(Duration::from_secs(30), client.take_ack(&mut stream));
+    acked.await.expect("it waits for what is not its own");
 }

@@ -18,14 +18,15 @@ use esker_kafka::messages::produce_request::ProduceRequest as KafkaProduce;
 use esker_kafka::messages::produce_response::{PartitionProduceResponse, ProduceResponse as KafkaProduced};
 use esker_proto::v1::StoredRecords;
 use esker_proto::v1::produce_stream_response::{Ack, Refused, Step as Answer, StoredBatch};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, OptionFuture};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::session::{Part, Stamped};
 use super::{PAUSE_MAX, RETRY_MAX};
 use crate::grpc::calls::Caller;
-use crate::grpc::errors::{batch_refusal, error_code, is_retriable};
+use crate::grpc::errors::{batch_refusal, error_code, internal, is_retriable};
 use crate::grpc::measured;
 use crate::grpc::producer::{PRODUCE, Split, outcomes, produce_request};
 use crate::kafka::budget::BudgetShare;
@@ -42,6 +43,8 @@ pub(super) struct UnderWay {
     caller: Caller,
     topic: String,
     unacked: VecDeque<Unacked>,
+    /// While the last one is being taken in: that may take a while, if its predecessor is missing.
+    taking: Option<BoxFuture<'static, ()>>,
     /// Partitions of which the fold knows this producer.
     known: BTreeSet<i32>,
     /// Batches under way of each partition.
@@ -124,6 +127,7 @@ impl UnderWay {
             caller,
             topic,
             unacked: VecDeque::new(),
+            taking: None,
             known,
             by_partition: BTreeMap::new(),
             attempts: 0,
@@ -156,24 +160,32 @@ impl UnderWay {
         self.refusal.is_some()
     }
 
-    /// Whether a batch may be sent to its partitions now.
+    /// Whether a batch may be sent to its partitions now: not before the one before it is in the write-ahead buffer, which keeps their
+    /// order.
     pub(super) fn has_room(&self, split: &Split) -> bool {
-        split.by_partition.keys().all(|partition| {
-            let under_way = self.by_partition.get(partition).copied().unwrap_or(0);
-            let most = if self.known.contains(partition) { UNACKED_MAX } else { 1 };
-            under_way < most
-        })
+        let in_order = self.taking.is_none();
+        in_order
+            && split.by_partition.keys().all(|partition| {
+                let under_way = self.by_partition.get(partition).copied().unwrap_or(0);
+                let most = if self.known.contains(partition) { UNACKED_MAX } else { 1 };
+                under_way < most
+            })
     }
 
-    /// Has a batch taken in. It is in the write-ahead buffer when this returns: that keeps the order of batches.
-    pub(super) async fn send(&mut self, number: u64, split: Split, batch: Stamped, held: Option<Arc<BudgetShare>>) {
+    /// Has a batch taken in, for which there is room.
+    pub(super) fn send(&mut self, number: u64, split: Split, batch: Stamped, held: Option<Arc<BudgetShare>>) {
         let Stamped { parts, next_sequences } = batch;
         for partition in next_sequences.keys() {
             *self.by_partition.entry(*partition).or_default() += 1;
         }
         self.attempts += 1;
         let request = self.request(&parts);
-        let taken = self.caller.take_under(held.clone(), PRODUCE, &request).await;
+        let (caller, share) = (self.caller.clone(), held.clone());
+        let (told, taken) = oneshot::channel();
+        self.taking = Some(Box::pin(async move {
+            // Whoever waits for it is gone only with all that is under way.
+            let _ = told.send(caller.take_under(share, PRODUCE, &request).await);
+        }));
         self.unacked.push_back(Unacked {
             number,
             split,
@@ -183,7 +195,10 @@ impl UnderWay {
             bases: BTreeMap::new(),
             refused: BTreeSet::new(),
             next_sequences,
-            produced: Box::pin(async move { taken?.answer::<KafkaProduce>().await }),
+            produced: Box::pin(async move {
+                let taken = taken.await.map_err(|gone| internal("ProduceStream", &gone))??;
+                taken.answer::<KafkaProduce>().await
+            }),
             attempt: self.attempts,
             pause: PAUSE_FIRST,
             give_up_at: Instant::now() + RETRY_MAX,
@@ -195,11 +210,19 @@ impl UnderWay {
         produce_request(&self.topic, batches)
     }
 
-    /// What becomes of the attempt that the oldest batch is at; never anything, if there is none.
-    pub(super) async fn attempt(&mut self) -> Result<KafkaProduced, Status> {
-        match self.unacked.front_mut() {
-            Some(front) => (&mut front.produced).await,
-            None => std::future::pending().await,
+    /// What becomes of the attempt that the oldest batch is at, or nothing once the last one is taken in. It waits for ever if there are
+    /// none. May be dropped before.
+    pub(super) async fn attempt(&mut self) -> Option<Result<KafkaProduced, Status>> {
+        let front = self.unacked.front_mut().map(|front| &mut front.produced);
+        let (front, taking) = (OptionFuture::from(front), OptionFuture::from(self.taking.as_mut()));
+        tokio::select! {
+            biased;
+            Some(produced) = front => Some(produced),
+            Some(()) = taking => {
+                self.taking = None;
+                None
+            }
+            else => std::future::pending().await,
         }
     }
 
