@@ -108,6 +108,16 @@ pub(super) fn batch_refusal(code: ErrorCode, passes: bool, what: &str, message: 
     refused.advised(advice).retriable(passes).status()
 }
 
+/// Of a partition that the topic did not have when the session began.
+pub(super) fn outside_session(what: &str, partitions: i32) -> Status {
+    let why = format!("the topic had {partitions} partitions when the session began, and it keeps to those");
+    Refused::new(ErrorCode::UnknownTopicOrPartition, what)
+        .said(Some(&why))
+        .advised("check the partition; if the topic has more of them by now, send the record in a new session")
+        .retriable(false)
+        .status()
+}
+
 /// Of an offset outside the log.
 pub(super) fn outside(what: &str, data: &PartitionData) -> Status {
     let log = LogRange {

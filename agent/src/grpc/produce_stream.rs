@@ -17,7 +17,6 @@ mod under_way;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_kafka::ErrorCode;
 use esker_proto::v1::produce_stream_request::{Batch, Step};
 use esker_proto::v1::produce_stream_response::{Opened, Step as Answer};
 use esker_proto::v1::{ProduceStreamRequest, ProduceStreamResponse, Session};
@@ -28,7 +27,7 @@ use self::session::Sequencer;
 use self::under_way::{UNACKED_MAX, UnderWay};
 use super::calls::Caller;
 use super::contents::Contents;
-use super::errors::{invalid, refusal};
+use super::errors::{invalid, outside_session};
 use super::producer::Split;
 use crate::kafka::budget::BudgetShare;
 
@@ -211,8 +210,7 @@ impl Stage {
         let mut chosen = split.by_partition.keys();
         if let Some(outside) = chosen.find(|partition| !(0..partitions).contains(*partition)) {
             let what = format!("partition {outside} of {:?}", self.under_way.topic());
-            let why = format!("the session has {partitions} partitions");
-            return Err(refusal(ErrorCode::UnknownTopicOrPartition, &what, Some(&why)));
+            return Err(outside_session(&what, partitions));
         }
         let held = self.caller.received.take();
         self.waiting = Some(Waiting { batch, split, held });

@@ -526,3 +526,17 @@ async fn acks_do_not_wait_for_a_batch_whose_predecessor_is_missing() {
     let acked = tokio::time::timeout(Duration::from_secs(30), client.take_ack(&mut stream));
     acked.await.expect("it waits for what is not its own");
 }
+
+#[tokio::test]
+async fn a_partition_that_the_session_does_not_have_takes_another_session() {
+    let broker = Broker::start().await;
+    broker.connect().await.create("t", 2, &[]).await;
+    let mut client = Resuming::new();
+    let mut stream = client.open(&broker).await;
+    client.send(&stream, vec![to(2, "x")]);
+    let refused = detail(&stream.ack().await.unwrap_err());
+    assert!(
+        !refused.retriable && refused.what_to_do.contains("new session"),
+        "{refused:?}"
+    );
+}
