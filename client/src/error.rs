@@ -288,7 +288,7 @@ impl Refusal {
         let stored = detail.stored.map(Stored::of_each).unwrap_or_default();
         Self {
             message,
-            kafka: Some(KafkaError {
+            kafka: (detail.kafka_code != 0).then_some(KafkaError {
                 code: detail.kafka_code,
                 name: detail.kafka_name,
             }),
@@ -392,6 +392,20 @@ mod tests {
             "{error}"
         );
         assert_eq!(refused(6, true).or_happened().kafka_code(), Some(6));
+    }
+
+    #[test]
+    fn what_kafka_has_no_code_for_may_pass_or_not() {
+        for retriable in [true, false] {
+            let detail = v1::ErrorDetail {
+                retriable,
+                ..v1::ErrorDetail::default()
+            };
+            let status = esker_proto::status(Code::ResourceExhausted, "too much", &detail);
+            let error = Error::of_status(&status, "a");
+            assert_eq!((error.kafka_code(), error.is_retriable()), (None, retriable));
+            assert!(error.is_certain());
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use esker_kafka::messages::{Message, Request};
 use esker_kafka::{ApiKey, Reader, Str, Writer};
 use tonic::Status;
 
-use super::errors::internal;
+use super::errors::{internal, no_budget};
 use super::limits::Received;
 use crate::agent::Agent;
 use crate::kafka::budget::{BudgetShare, ByteBudget, Purpose};
@@ -69,7 +69,7 @@ impl Caller {
             Some(share) => share,
             None => {
                 let granted = self.budget.take(purpose, bytes.len(), bytes.len()).await;
-                Arc::new(granted.map_err(|cause| Status::resource_exhausted(format!("{cause}; try again later")))?)
+                Arc::new(granted.map_err(|cause| no_budget(&cause))?)
             }
         };
         let frame = Frame {

@@ -12,6 +12,8 @@ use esker_model::entry::GROUP_ID_BYTES_MAX;
 use esker_proto::v1::{ErrorDetail, Failure, LogRange, StoredRecords};
 use tonic::{Code, Status};
 
+use crate::kafka::budget::NoBudget;
+
 /// No topic has a longer name.
 const NAME_BYTES_MAX: usize = 249;
 /// Words of a refusal that are not the agent's own: they travel in trailers, which clients limit to 8 KiB or so.
@@ -169,6 +171,25 @@ pub(super) fn internal(what: &str, cause: &impl Display) -> Status {
     Status::internal(format!("{}: {}; this is a bug of the agent", cut(what), cut(&cause)))
 }
 
+/// Of a limit of the agent's own; `passes` if there may be room in a moment.
+pub(super) fn exhausted(what: &str, advice: &str, passes: bool) -> Status {
+    let detail = ErrorDetail {
+        retriable: passes,
+        what_to_do: advice.to_owned(),
+        ..ErrorDetail::default()
+    };
+    esker_proto::status(Code::ResourceExhausted, format!("{what}; {advice}"), &detail)
+}
+
+/// Of the budget of all messages.
+pub(super) fn no_budget(cause: &NoBudget) -> Status {
+    exhausted(
+        &cause.to_string(),
+        "try again in a moment, perhaps at another agent",
+        true,
+    )
+}
+
 /// What the request lacks.
 pub(super) fn invalid(what: impl Into<String>) -> Status {
     Status::invalid_argument(cut(&what.into()))
@@ -301,6 +322,17 @@ mod tests {
         for refused in refused {
             assert_eq!(refused.code(), Code::InvalidArgument);
             assert!(refused.message().len() < 3_000, "{}", refused.message().len());
+        }
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_says_whether_there_may_be_later() {
+        for passes in [true, false] {
+            let status = exhausted("a message", "send less", passes);
+            let detail = esker_proto::error_detail(&status).unwrap();
+            assert_eq!((status.code(), detail.retriable), (Code::ResourceExhausted, passes));
+            assert_eq!((detail.kafka_code, detail.what_to_do.as_str()), (0, "send less"));
+            assert_eq!(status.message(), "a message; send less");
         }
     }
 

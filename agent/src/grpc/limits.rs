@@ -16,12 +16,12 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 
 use super::answer::Answer;
+use super::errors::exhausted;
 use super::incoming::Peer;
 use super::measured::{Measured, Method};
 use super::metered::Metered;
@@ -124,7 +124,7 @@ where
         let mut measured = Measured::begin(method);
         let of_connection = request.extensions().get::<Peer>().map(Peer::calls).unwrap_or_default();
         let Some(call) = self.limits.enter(of_connection, method) else {
-            let refused = Status::resource_exhausted("too many calls are open; end some, or go to another agent");
+            let refused = exhausted("too many calls are open", "end some, or go to another agent", true);
             measured.ended(refused.code());
             return Box::pin(async move { Ok(refused.into_http()) });
         };

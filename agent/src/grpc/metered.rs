@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::errors::{exhausted, no_budget};
 use super::gathered::Gathered;
 use super::limits::Received;
 use super::measured;
@@ -94,9 +95,8 @@ impl Metered {
         }
         let most = self.message_bytes_max;
         let ended = self.gathered.add(bytes, most).map_err(|length| {
-            Status::resource_exhausted(format!(
-                "a message of {length} bytes is longer than {most}; send less at once"
-            ))
+            let what = format!("a message of {length} bytes is longer than {most}");
+            exhausted(&what, "send less at once", false)
         })?;
         if ended {
             self.begun = true;
@@ -134,9 +134,7 @@ impl Metered {
             self.granting = None;
             match granted {
                 Ok(share) => self.received.add(share),
-                Err(cause) => {
-                    return Poll::Ready(Err(Status::resource_exhausted(format!("{cause}; try again later"))));
-                }
+                Err(cause) => return Poll::Ready(Err(no_budget(&cause))),
             }
             return Poll::Ready(self.gather(bytes));
         }

@@ -13,7 +13,7 @@ use esker_kafka::records::{Batch, BatchBuilder, BatchError, BatchIter, Codec, Co
 use esker_proto::v1::{ConsumedRecord, Header, Record};
 use tonic::Status;
 
-use super::errors::refusal;
+use super::errors::{exhausted, refusal};
 
 /// What a record takes in an answer beside its bytes, and a header.
 const RECORD_OVERHEAD: usize = 64;
@@ -120,9 +120,12 @@ fn add(shown: &mut Shown, record: esker_kafka::records::Record, most: Most) -> R
             return Ok(false);
         }
         let (offset, headers) = (record.offset, record.headers.len());
-        return Err(Status::resource_exhausted(format!(
-            "the record at offset {offset} has {headers} headers, more than {HEADERS_MAX}; read it with a Kafka client, or go on after it"
-        )));
+        let what = format!("the record at offset {offset} has {headers} headers, more than {HEADERS_MAX}");
+        return Err(exhausted(
+            &what,
+            "read it with a Kafka client, or go on after it",
+            false,
+        ));
     }
     let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
     let mut bytes = RECORD_OVERHEAD + length(&record.key) + length(&record.value);

@@ -107,6 +107,7 @@ async fn a_message_that_is_too_long_is_refused_before_it_comes() {
     let refused = next(&mut metered).await.unwrap().unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     assert!(refused.message().contains("1001 bytes"), "{refused}");
+    assert!(!esker_proto::error_detail(&refused).unwrap().retriable, "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,6 +118,7 @@ async fn without_budget_a_call_ends_after_a_while() {
     feed.send(Bytes::from(message(60))).unwrap();
     let refused = next(&mut metered).await.unwrap().unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(esker_proto::error_detail(&refused).unwrap().retriable, "{refused}");
     assert_eq!(budget.available(), 10);
 }
 
