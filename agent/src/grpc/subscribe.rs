@@ -348,17 +348,9 @@ async fn starts(
     let committed = loop {
         match group_admin::stable_offsets(caller, request.clone()).await {
             Ok(committed) => break committed,
-            Err(_) if caller.agent.stop.is_cancelled() || caller.agent.leaving.is_cancelled() => return Err(going()),
+            Err(status) if again(caller, grouped, &status).await? => {}
             // The partitions may be somebody else's by now, and that is told next.
-            Err(status)
-                if status.code() == Code::Unavailable
-                    && grouped.membership.standing.has_changed().is_ok_and(|it| it) =>
-            {
-                return Ok(positions);
-            }
-            // The coordinator is just moving, or a transaction is about to commit offsets.
-            Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(PAUSE).await,
-            Err(status) => return Err(status),
+            Err(_) => return Ok(positions),
         }
     };
     for offset in committed {
@@ -382,13 +374,35 @@ async fn starts(
                     "the group has committed no offset of {place}; commit one, or say where to start"
                 )));
             };
-            match edge_offset(caller, &place, edge, read_committed).await {
-                Ok(from) => drop(positions.insert(place, from)),
-                // Deleted by now, or never there: the group's leader says what is assigned. It will assign anew.
-                Err(status) if status.code() == Code::NotFound => {}
-                Err(status) => return Err(status),
+            loop {
+                match edge_offset(caller, &place, edge, read_committed).await {
+                    Ok(from) => {
+                        positions.insert(place, from);
+                        break;
+                    }
+                    // Deleted by now, or never there: the group's leader says what is assigned. It will assign anew.
+                    Err(status) if status.code() == Code::NotFound => break,
+                    Err(status) if again(caller, grouped, &status).await? => {}
+                    Err(_) => return Ok(positions),
+                }
             }
         }
     }
     Ok(positions)
+}
+
+/// After a refusal that passes (the coordinator is just moving, a transaction is about to commit offsets, this agent may be behind): whether
+/// to ask again. Not if the group has decided something else since.
+async fn again(caller: &Caller, grouped: &Grouped, refused: &Status) -> Result<bool, Status> {
+    if caller.agent.stop.is_cancelled() || caller.agent.leaving.is_cancelled() {
+        return Err(going());
+    }
+    if refused.code() != Code::Unavailable {
+        return Err(refused.clone());
+    }
+    if grouped.membership.standing.has_changed().is_ok_and(|it| it) {
+        return Ok(false);
+    }
+    tokio::time::sleep(PAUSE).await;
+    Ok(true)
 }

@@ -422,6 +422,8 @@ async fn lead(client: &mut Client, join: &mut JoinGroupRequest) -> usize {
         match code(joined.error_code) {
             ErrorCode::None => {}
             ErrorCode::MemberIdRequired => continue,
+            // Nothing else has waited for the coordinator yet.
+            passes if passes.is_retriable() => continue,
             refused => panic!("{refused}"),
         }
         assert_eq!(joined.leader, joined.member_id, "the subscriber comes later");
