@@ -466,8 +466,10 @@ async fn all_partitions_of_an_agent_can_be_asked_for_their_producers() {
     let broker = Broker::start().await;
     let mut client = broker.connect().await;
     let topic = client.create("t", 1_500, &[]).await;
-    let id = client.producer_id().await;
-    assert_eq!(client.store(&topic, 1_499, &sequenced(id, 0, 0, 2)).await, 0);
+    let ids = [client.producer_id().await, client.producer_id().await];
+    for (id, partition) in [(ids[1], 1_499), (ids[0], 1_499), (ids[1], 7)] {
+        client.store(&topic, partition, &sequenced(id, 0, 0, 2)).await;
+    }
     let request = DescribeProducersRequest {
         topics: vec![describe_producers_request::TopicRequest {
             name: Str::from_static("t"),
@@ -477,7 +479,18 @@ async fn all_partitions_of_an_agent_can_be_asked_for_their_producers() {
     let response = client.call(0, &request).await;
     let partitions = &response.topics[0].partitions;
     assert!(partitions.iter().all(|partition| partition.error_code == 0));
-    assert_eq!(partitions[1_499].active_producers[0].producer_id, id);
+    let told: Vec<(i32, Vec<i64>)> = partitions
+        .iter()
+        .filter(|partition| !partition.active_producers.is_empty())
+        .map(|partition| {
+            let producers = partition.active_producers.iter();
+            (
+                partition.partition_index,
+                producers.map(|producer| producer.producer_id).collect(),
+            )
+        })
+        .collect();
+    assert_eq!(told, [(7, vec![ids[1]]), (1_499, ids.to_vec())]);
 }
 
 #[tokio::test]

@@ -96,9 +96,10 @@ async fn of_too_many_producers_the_longest_idle_are_forgotten() {
     let left: Vec<i64> = node
         .replica
         .fold()
-        .producers(at(topic, 0))
-        .iter()
-        .map(|view| view.id.0)
+        .producer_ids([at(topic, 0)])
+        .into_values()
+        .flatten()
+        .map(|id| id.0)
         .collect();
     assert_eq!(left, (3..10).collect::<Vec<_>>());
     stop.cancel();

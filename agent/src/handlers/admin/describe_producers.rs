@@ -2,7 +2,7 @@
 //!
 //! Invariants: LOG-6 (a partition is denied, and its producers are told, only after a read barrier).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use esker_kafka::messages::describe_producers_request::DescribeProducersRequest;
@@ -11,40 +11,50 @@ use esker_kafka::messages::describe_producers_response::{
 };
 use esker_kafka::{ErrorCode, Str};
 use esker_model::fold::ProducerView;
+use esker_segment::id::{ProducerId, TopicPartition};
 
 use super::lookup::Lookup;
 use crate::agent::Agent;
 use crate::handlers::partition_of;
 
-/// Partitions with producers that one answer tells of: each walks all that is remembered of producers. Those that nobody has produced to
-/// with a sequence do not count: who looks for hanging transactions asks for all partitions of an agent.
+/// Partitions with producers that one answer tells of. Those that nobody has produced to with a sequence do not count: who looks for
+/// hanging transactions asks for all partitions of an agent.
 const PARTITIONS_MAX: usize = 1_000;
+
+/// A partition of the request.
+type Found = Result<TopicPartition, (ErrorCode, &'static str)>;
 
 /// Answers; every partition of the request is in the answer.
 pub async fn answer(agent: &Arc<Agent>, request: DescribeProducersRequest) -> DescribeProducersResponse {
+    let mut found = Vec::with_capacity(request.topics.len());
     let mut lookup = Lookup::new(agent);
     let behind = lookup.is_behind().await;
-    let (mut asked_for, mut told) = (BTreeSet::new(), 0);
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for asked in request.topics {
+    for asked in &request.topics {
         let topic = lookup.topic(&asked.name).await;
-        let mut partitions = Vec::with_capacity(asked.partition_indexes.len());
-        for index in asked.partition_indexes {
-            let producers = match partition_of(&topic, index) {
-                Err(code) => Err((code, "no such topic or partition".to_owned())),
-                Ok(_) if behind => Err((ErrorCode::NotLeaderOrFollower, "the log cannot be read".to_owned())),
-                Ok(at) if told < PARTITIONS_MAX && asked_for.insert(at) => {
-                    // The log is followed, and others are served, between one walk and the next.
-                    tokio::task::yield_now().await;
-                    let producers = agent.replica.fold().producers(at);
-                    told += usize::from(!producers.is_empty());
-                    Ok(producers)
-                }
-                Ok(_) => {
-                    let message =
-                        format!("a request may ask for {PARTITIONS_MAX} partitions with producers, each once");
-                    Err((ErrorCode::InvalidRequest, message))
-                }
+        let each = asked
+            .partition_indexes
+            .iter()
+            .map(|index| match partition_of(&topic, *index) {
+                Err(code) => Err((code, "no such topic or partition")),
+                Ok(_) if behind => Err((ErrorCode::NotLeaderOrFollower, "the log cannot be read")),
+                Ok(at) => Ok(at),
+            });
+        found.push(each.collect::<Vec<Found>>());
+    }
+    let all = found.iter().flatten().filter_map(|found| found.as_ref().ok().copied());
+    let mut telling = Telling {
+        agent,
+        producers: agent.replica.fold().producer_ids(all),
+        answered: BTreeSet::new(),
+        told: 0,
+    };
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for (asked, found) in request.topics.into_iter().zip(found) {
+        let mut partitions = Vec::with_capacity(found.len());
+        for (index, found) in asked.partition_indexes.into_iter().zip(found) {
+            let producers = match found {
+                Ok(at) => telling.producers(at).await,
+                Err((code, message)) => Err((code, message.to_owned())),
             };
             let (producers, refused) = match producers {
                 Ok(producers) => (producers, None),
@@ -54,7 +64,7 @@ pub async fn answer(agent: &Arc<Agent>, request: DescribeProducersRequest) -> De
                 partition_index: index,
                 error_code: refused.as_ref().map_or(0, |(code, _)| code.code()),
                 error_message: refused.map(|(_, message)| Str::from(message)),
-                active_producers: producers.iter().map(state).collect(),
+                active_producers: producers,
             });
         }
         topics.push(TopicResponse {
@@ -65,6 +75,34 @@ pub async fn answer(agent: &Arc<Agent>, request: DescribeProducersRequest) -> De
     DescribeProducersResponse {
         topics,
         ..Default::default()
+    }
+}
+
+/// What one answer tells.
+struct Telling<'a> {
+    agent: &'a Agent,
+    producers: BTreeMap<TopicPartition, Vec<ProducerId>>,
+    answered: BTreeSet<TopicPartition>,
+    /// Partitions with producers.
+    told: usize,
+}
+
+impl Telling<'_> {
+    /// The producers of a partition.
+    async fn producers(&mut self, at: TopicPartition) -> Result<Vec<ProducerState>, (ErrorCode, String)> {
+        if self.told == PARTITIONS_MAX || !self.answered.insert(at) {
+            let message = format!("a request may ask for {PARTITIONS_MAX} partitions with producers, each once");
+            return Err((ErrorCode::InvalidRequest, message));
+        }
+        let Some(ids) = self.producers.remove(&at) else {
+            return Ok(Vec::new());
+        };
+        self.told += 1;
+        // The log is followed, and others are served, between one partition and the next.
+        tokio::task::yield_now().await;
+        let fold = self.agent.replica.fold();
+        let known = ids.into_iter().filter_map(|id| fold.producer(at, id));
+        Ok(known.map(|producer| state(&producer)).collect())
     }
 }
 

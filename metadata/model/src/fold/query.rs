@@ -3,6 +3,8 @@
 //! Owns: the read API of the verdict state.
 //! Does not own: the unmerged index (`unmerged`), which of these answers may deny something (read barrier, agent).
 
+use std::collections::BTreeMap;
+
 use esker_segment::id::{
     IncarnationId, IncarnationNumber, LogIndex, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId,
     TopicPartition,
@@ -15,6 +17,7 @@ use crate::group::{CommittedOffset, GroupOffset};
 use crate::partition::{AbortedTxn, Partition};
 use crate::topic::Topic;
 use crate::verdict::TopicCreateVerdict;
+use crate::window::WindowSlot;
 
 /// What is known of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +67,8 @@ pub struct OpenTransaction<'a> {
     pub epoch: ProducerEpoch,
     /// The commit of its first batch or staged offset; its age is how long ago that index was.
     pub opened_at: LogIndex,
-    partitions: &'a std::collections::BTreeMap<TopicPartition, Offset>,
-    staged: &'a std::collections::BTreeMap<(Box<str>, TopicPartition), OffsetCommit>,
+    partitions: &'a BTreeMap<TopicPartition, Offset>,
+    staged: &'a BTreeMap<(Box<str>, TopicPartition), OffsetCommit>,
 }
 
 impl<'a> OpenTransaction<'a> {
@@ -270,20 +273,28 @@ impl Fold {
         topic.is_some_and(|topic| self.producers.may_begin_anywhere(id, topic.deletion_before))
     }
 
-    /// All producers of a partition, by id. It walks all windows: for DescribeProducers only.
+    /// The producers of partitions, sorted; those that have none are left out. It walks all windows, once: for DescribeProducers only.
     #[must_use]
-    pub fn producers(&self, at: TopicPartition) -> Vec<ProducerView> {
-        let Some(slot) = self.topics.partition(at).and_then(|partition| partition.window_slot) else {
-            return Vec::new();
-        };
-        let mut ids: Vec<_> = self
-            .windows
-            .all()
-            .filter(|window| window.slot() == slot)
-            .map(crate::window::Window::producer)
+    pub fn producer_ids(
+        &self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+    ) -> BTreeMap<TopicPartition, Vec<ProducerId>> {
+        let slot_of = |at| self.topics.partition(at)?.window_slot;
+        let slots: BTreeMap<WindowSlot, TopicPartition> = partitions
+            .into_iter()
+            .filter_map(|at| Some((slot_of(at)?, at)))
             .collect();
-        ids.sort_unstable();
-        ids.into_iter().filter_map(|id| self.producer(at, id)).collect()
+        let mut found: BTreeMap<TopicPartition, Vec<ProducerId>> = BTreeMap::new();
+        if slots.is_empty() {
+            return found;
+        }
+        for window in self.windows.all() {
+            if let Some(at) = slots.get(&window.slot()) {
+                found.entry(*at).or_default().push(window.producer());
+            }
+        }
+        found.values_mut().for_each(|ids| ids.sort_unstable());
+        found
     }
 
     /// The open transaction of a producer.
