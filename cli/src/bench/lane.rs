@@ -144,8 +144,8 @@ impl ProduceLane {
             }],
         };
         let answer: Answer = if self.acks == Acks::None {
-            self.connection.post(&request).await?;
-            Box::pin(std::future::ready(Ok(None)))
+            let posted = self.connection.post(&request).await?;
+            Box::pin(async move { posted.within(PATIENCE).await.map(|()| None) })
         } else {
             let reply = self.connection.send(&request).await?;
             Box::pin(async move { reply.within(PATIENCE).await.map(Some) })

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::node::{BINARY, Node, dev};
 
@@ -171,6 +172,7 @@ fn what_is_wrong_is_said_with_its_line_and_the_rest_is_written() {
     assert!(said.contains("not written"), "{said}");
     assert_eq!(node.text(&["consume", "long", "--count", "1"], b""), "short\n");
 
+    assert_eq!(node.text(&["consume", "t", "--partition", "0,0"], b""), "1\n2\n");
     let (said, code) = node.refused(&["consume", "t", "--from", "9"], b"");
     assert!(said.contains("it begins at 0, and 2 comes next") && code == 2, "{said}");
     let (said, _) = node.refused(&["consume", "nothere"], b"");
@@ -203,6 +205,26 @@ fn many_records_in_many_partitions_all_arrive_once() {
     let mut read: Vec<u32> = read.lines().map(|line| line.parse().unwrap()).collect();
     read.sort_unstable();
     assert!(read.iter().copied().eq(0..200_000), "{} records", read.len());
+}
+
+#[test]
+fn what_nobody_acknowledges_is_sent_before_the_end() {
+    let node = Broker::start();
+    node.ok(&["topic", "create", "fast", "--partitions", "3"], b"");
+    let numbers: String = (0..300_000).map(|nth| format!("{nth} {}\n", "x".repeat(40))).collect();
+    node.ok(&["produce", "fast", "--acks", "0"], numbers.as_bytes());
+    let read = || -> Vec<u32> {
+        let read = node.text(&["consume", "fast"], b"");
+        let numbers = read.lines().map(|line| line.split(' ').next().unwrap());
+        numbers.map(|number| number.parse().unwrap()).collect()
+    };
+    // Storing them may take longer than sending them.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut read = std::iter::repeat_with(read)
+        .find(|read| read.len() >= 300_000 || Instant::now() > deadline)
+        .unwrap();
+    read.sort_unstable();
+    assert!(read.iter().copied().eq(0..300_000));
 }
 
 #[test]

@@ -3,8 +3,7 @@
 //! Owns: the socket, correlation ids, frames and their bound, the handshake on versions.
 //! Does not own: whom to connect to, repetition (`client`).
 //!
-//! Invariants: answers come in the order of the requests, as Kafka promises; one that does not ends the connection. An
-//! answer that nobody waits for any more is read and dropped.
+//! Invariants: answers come in the order of the requests, as Kafka promises; one that does not ends the connection. An answer that nobody waits for any more is read and dropped.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -22,7 +21,7 @@ use esker_kafka::{ApiKey, DecodeError, ErrorCode, Reader, Str, Writer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -48,10 +47,18 @@ struct Inner {
     address: HostPort,
     client_id: Str,
     correlation: AtomicI32,
-    frames: mpsc::Sender<Vec<Bytes>>,
+    frames: mpsc::Sender<Unwritten>,
     line: Arc<Line>,
     versions: OnceLock<Versions>,
     tasks: [AbortHandle; 2],
+}
+
+/// A frame that waits for the socket.
+#[derive(Debug)]
+struct Unwritten {
+    frame: Vec<Bytes>,
+    /// Who wants to know that the socket took it: whoever gets no answer.
+    flushed: Option<oneshot::Sender<()>>,
 }
 
 impl Drop for Inner {
@@ -67,6 +74,8 @@ impl Drop for Inner {
 struct Line {
     address: HostPort,
     state: Mutex<State>,
+    /// Tells the writer that it is over, so that nobody waits for room behind a frame that nobody takes.
+    over: Notify,
 }
 
 #[derive(Debug)]
@@ -92,6 +101,7 @@ impl Line {
         let mut state = self.state();
         if matches!(*state, State::Open(_)) {
             *state = State::Closed(cause);
+            self.over.notify_one();
         }
     }
 
@@ -162,6 +172,7 @@ impl Connection {
         let line = Arc::new(Line {
             address: address.clone(),
             state: Mutex::new(State::Open(VecDeque::new())),
+            over: Notify::new(),
         });
         let (reading, writing) = (Arc::clone(&line), Arc::clone(&line));
         let frame_bytes_max = settings.frame_bytes_max;
@@ -170,8 +181,14 @@ impl Connection {
             reading.close(cause);
         });
         let writer = tokio::spawn(async move {
-            if let Err(error) = write(write_half, unwritten).await {
-                writing.close(error.to_string());
+            tokio::select! {
+                biased;
+                () = writing.over.notified() => {}
+                written = write(write_half, unwritten) => {
+                    if let Err(error) = written {
+                        writing.close(error.to_string());
+                    }
+                }
             }
         });
         let inner = Inner {
@@ -231,14 +248,28 @@ impl Connection {
         self.send(request).await?.within(patience).await
     }
 
-    /// Sends a request that has no answer, as Produce with acks=0.
+    /// Sends a request that has no answer, as Produce with acks=0; when this returns, it has its place in the order. It is sent
+    /// once the socket has taken it, which is what may be awaited.
     ///
     /// # Errors
     /// As [`Connection::send`].
-    pub async fn post<R: Request>(&self, request: &R) -> Result<(), Error> {
+    pub async fn post<R: Request>(&self, request: &R) -> Result<Posted<R>, Error> {
         let (_, frame) = self.frame(self.version(R::KEY)?, request)?;
-        let sent = self.inner.frames.send(frame).await;
-        sent.map_err(|_| self.inner.line.lost())
+        let line = &self.inner.line;
+        let place = self.inner.frames.reserve().await.map_err(|_| line.lost())?;
+        if !line.is_open() {
+            return Err(line.lost());
+        }
+        let (told, flushed) = oneshot::channel();
+        place.send(Unwritten {
+            frame,
+            flushed: Some(told),
+        });
+        Ok(Posted {
+            line: Arc::clone(line),
+            flushed,
+            request: PhantomData,
+        })
     }
 
     async fn send_as<R: Request>(&self, version: i16, request: &R) -> Result<Reply<R>, Error> {
@@ -249,7 +280,7 @@ impl Connection {
         match &mut *line.state() {
             State::Open(waiting) => {
                 waiting.push_back(Waiting { correlation, answer });
-                place.send(frame);
+                place.send(Unwritten { frame, flushed: None });
             }
             State::Closed(cause) => {
                 return Err(Error::Lost {
@@ -339,13 +370,7 @@ impl<R: Request> Reply<R> {
         let frame = match timeout(patience, self.answered).await {
             Ok(Ok(frame)) => frame,
             Ok(Err(_)) => return Err(self.line.lost()),
-            Err(_) => {
-                return Err(Error::Late {
-                    address: self.line.address.clone(),
-                    api: R::KEY,
-                    after: patience,
-                });
-            }
+            Err(_) => return Err(self.line.late(R::KEY, patience)),
         };
         let mut reader = Reader::new(frame);
         ResponseHeader::decode(&mut reader, R::KEY.response_header_version(self.version))
@@ -354,7 +379,37 @@ impl<R: Request> Reply<R> {
     }
 }
 
+/// A request without an answer, on its way to the socket.
+#[derive(Debug)]
+pub struct Posted<R> {
+    line: Arc<Line>,
+    flushed: oneshot::Receiver<()>,
+    request: PhantomData<fn() -> R>,
+}
+
+impl<R: Request> Posted<R> {
+    /// Waits until the socket has taken all of it.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], [`Error::Late`].
+    pub async fn within(self, patience: Duration) -> Result<(), Error> {
+        match timeout(patience, self.flushed).await {
+            Ok(flushed) => flushed.map_err(|_| self.line.lost()),
+            Err(_) => Err(self.line.late(R::KEY, patience)),
+        }
+    }
+}
+
 impl Line {
+    fn late(&self, api: ApiKey, after: Duration) -> Error {
+        let error = Error::Late {
+            address: self.address.clone(),
+            api,
+            after,
+        };
+        error
+    }
+
     fn garbled(&self, api: ApiKey, cause: DecodeError) -> Error {
         Error::Garbled {
             address: self.address.clone(),
@@ -372,14 +427,22 @@ fn decode<M: Message>(body: Bytes, version: i16) -> Result<M, DecodeError> {
 }
 
 /// Writes frames until nobody sends any more.
-async fn write(half: OwnedWriteHalf, mut unwritten: mpsc::Receiver<Vec<Bytes>>) -> std::io::Result<()> {
+async fn write(half: OwnedWriteHalf, mut unwritten: mpsc::Receiver<Unwritten>) -> std::io::Result<()> {
     let mut out = BufWriter::with_capacity(WRITE_BUFFER_BYTES, half);
     let mut frames = Vec::new();
+    let mut flushed = Vec::new();
     while unwritten.recv_many(&mut frames, UNWRITTEN_MAX).await > 0 {
-        for chunk in frames.drain(..).flatten() {
-            out.write_all(&chunk).await?;
+        for next in frames.drain(..) {
+            for chunk in next.frame {
+                out.write_all(&chunk).await?;
+            }
+            flushed.extend(next.flushed);
         }
         out.flush().await?;
+        for told in flushed.drain(..) {
+            // Who posted it may have lost patience.
+            let _ = told.send(());
+        }
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub use self::address::HostPort;
 pub use self::admin::{At, Committed, Found, Overview};
 pub use self::client::{Client, Repeat, Settings, To};
 pub use self::cluster::{Node, Partition, Topic};
-pub use self::connection::{Connection, Reply};
+pub use self::connection::{Connection, Posted, Reply};
 pub use self::decode::{DamagedBatch, Decoder};
 pub use self::error::{Error, Refusal};
 pub use self::fetcher::{FetchError, FetchSettings, Fetched, Fetcher, TopicPartition};

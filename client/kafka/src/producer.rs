@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::{Client, Repeat, To};
+use crate::connection::{Posted, Reply};
 use crate::error::{Error, Refusal};
 
 use self::queue::{Queue, Sealed, Shape};
@@ -240,6 +241,13 @@ struct Answered {
     answer: Result<Option<ProduceResponse>, Trouble>,
 }
 
+/// A request on its way.
+enum Sent {
+    Asked(Reply<ProduceRequest>),
+    /// It has no answer.
+    Posted(Posted<ProduceRequest>),
+}
+
 /// What is wrong with a request or a batch.
 #[derive(Clone, Debug)]
 struct Trouble {
@@ -413,20 +421,20 @@ impl Producer {
             }],
         };
         let sent = match self.client.connection(To::Node(node)).await {
-            Ok(connection) if self.settings.acks == Acks::None => connection.post(&request).await.map(|()| None),
-            Ok(connection) => connection.send(&request).await.map(Some),
+            Ok(connection) if self.settings.acks == Acks::None => connection.post(&request).await.map(Sent::Posted),
+            Ok(connection) => connection.send(&request).await.map(Sent::Asked),
             Err(error) => Err(error),
         };
         self.requests.spawn(async move {
             let answer = match sent {
-                Ok(Some(reply)) => reply
-                    .within(patience)
-                    .await
-                    .map(Some)
-                    .map_err(|error| Trouble { error, sent: true }),
-                Ok(None) => Ok(None),
-                Err(error) => Err(Trouble { error, sent: false }),
+                Ok(Sent::Asked(reply)) => reply.within(patience).await.map(Some),
+                Ok(Sent::Posted(posted)) => posted.within(patience).await.map(|()| None),
+                Err(error) => {
+                    let answer = Err(Trouble { error, sent: false });
+                    return Answered { batches, answer };
+                }
             };
+            let answer = answer.map_err(|error| Trouble { error, sent: true });
             Answered { batches, answer }
         });
     }

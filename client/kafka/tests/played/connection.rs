@@ -1,80 +1,19 @@
 //! A connection against a peer that does what it should not: it ends, it says so, and it neither waits for ever nor takes a number for a
 //! size.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use esker_kafka::messages::api_versions_request::ApiVersionsRequest;
-use esker_kafka::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
 use esker_kafka::messages::heartbeat_request::HeartbeatRequest;
 use esker_kafka::messages::heartbeat_response::HeartbeatResponse;
-use esker_kafka::messages::request_header::RequestHeader;
-use esker_kafka::messages::response_header::ResponseHeader;
-use esker_kafka::messages::{Message, Request};
-use esker_kafka::{ApiKey, ErrorCode, Reader, Writer};
-use esker_kafka_client::{Client, Connection, Error, HostPort, Settings, To};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use esker_kafka::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use esker_kafka::{ApiKey, ErrorCode, Records};
+use esker_kafka_client::{Connection, Error};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Where a broker can be played.
-async fn stage() -> (TcpListener, HostPort) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = HostPort::of(listener.local_addr().unwrap());
-    (listener, address)
-}
-
-fn settings(address: &HostPort) -> Settings {
-    Settings {
-        request_timeout: PATIENCE,
-        frame_bytes_max: 1 << 20,
-        ..Settings::new(vec![address.clone()])
-    }
-}
-
-/// The next request: its header.
-async fn heard(stream: &mut TcpStream) -> RequestHeader {
-    let length = stream.read_i32().await.unwrap();
-    let mut frame = vec![0; usize::try_from(length).unwrap()];
-    stream.read_exact(&mut frame).await.unwrap();
-    let api = ApiKey::try_from(i16::from_be_bytes([frame[0], frame[1]])).unwrap();
-    let version = i16::from_be_bytes([frame[2], frame[3]]);
-    RequestHeader::decode(
-        &mut Reader::new(Bytes::from(frame)),
-        api.request_header_version(version),
-    )
-    .unwrap()
-}
-
-async fn answer<R: Request>(stream: &mut TcpStream, correlation_id: i32, version: i16, response: &R::Response) {
-    let mut writer = Writer::framed();
-    let header = ResponseHeader { correlation_id };
-    header
-        .encode(&mut writer, R::KEY.response_header_version(version))
-        .unwrap();
-    response.encode(&mut writer, version).unwrap();
-    stream.write_all(&writer.into_bytes().unwrap()).await.unwrap();
-}
-
-fn versions(error_code: i16) -> ApiVersionsResponse {
-    let offered = [
-        (ApiKey::ApiVersions, 0, 3),
-        (ApiKey::Heartbeat, 0, 4),
-        (ApiKey::Fetch, 13, 18),
-    ];
-    let keys = offered.map(|(api, min_version, max_version)| ApiVersion {
-        api_key: api.code(),
-        min_version,
-        max_version,
-    });
-    ApiVersionsResponse {
-        error_code,
-        api_keys: keys.to_vec(),
-        ..ApiVersionsResponse::default()
-    }
-}
+use crate::stage::{PATIENCE, agree, answer, heard, settings, stage, versions};
 
 /// A broker that has agreed on versions, and the connection to it.
 async fn connected() -> (TcpStream, Connection) {
@@ -82,9 +21,7 @@ async fn connected() -> (TcpStream, Connection) {
     let settings = settings(&address);
     let broker = async {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let header = heard(&mut stream).await;
-        let version = header.request_api_version;
-        answer::<ApiVersionsRequest>(&mut stream, header.correlation_id, version, &versions(0)).await;
+        agree(&mut stream).await;
         stream
     };
     let (stream, connection) = tokio::join!(broker, Connection::open(&address, &settings));
@@ -137,6 +74,37 @@ async fn who_loses_patience_leaves_the_connection_to_others() {
         answer::<HeartbeatRequest>(&mut stream, header.correlation_id, 4, &beat(nth)).await;
     }
     assert_eq!(patient.within(PATIENCE).await.unwrap().throttle_time_ms, 1);
+}
+
+#[tokio::test]
+async fn what_has_no_answer_is_sent_when_the_socket_has_taken_it() {
+    let (mut stream, connection) = connected().await;
+    // More than sockets hold: it cannot be sent while nobody reads.
+    let request = ProduceRequest {
+        topic_data: vec![TopicProduceData {
+            name: "t".into(),
+            partition_data: vec![PartitionProduceData {
+                index: 0,
+                records: Some(Records::from(Bytes::from(vec![0; 64 << 20]))),
+            }],
+            ..TopicProduceData::default()
+        }],
+        ..ProduceRequest::default()
+    };
+    let posted = connection.post(&request).await.unwrap();
+    let mut flushed = Box::pin(posted.within(PATIENCE));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), &mut flushed)
+            .await
+            .is_err()
+    );
+    let (header, flushed) = tokio::join!(heard(&mut stream), flushed);
+    flushed.unwrap();
+    assert_eq!(header.request_api_key, ApiKey::Produce.code());
+
+    let posted = connection.post(&request).await.unwrap();
+    drop(stream);
+    assert!(matches!(posted.within(PATIENCE).await, Err(Error::Lost { .. })));
 }
 
 #[tokio::test]
@@ -203,7 +171,7 @@ async fn an_api_without_a_version_in_common_is_not_sent() {
             .ends_with("does not know Fetch in versions 4 to 12, but in 13 to 18"),
         "{error}"
     );
-    let error = connection.version(ApiKey::Produce).unwrap_err();
+    let error = connection.version(ApiKey::ListGroups).unwrap_err();
     assert!(matches!(error, Error::Unsupported { theirs: None, .. }), "{error}");
 }
 
@@ -220,15 +188,4 @@ async fn a_broker_older_than_the_question_is_understood() {
     };
     let (_stream, connection) = tokio::join!(broker, Connection::open(&address, &settings));
     assert_eq!(connection.unwrap().version(ApiKey::Heartbeat).unwrap(), 4);
-}
-
-#[tokio::test]
-async fn nobody_there_is_told_at_once_with_every_address() {
-    let (listener, address) = stage().await;
-    drop(listener);
-    let error = Client::new(settings(&address)).connection(To::Any).await.unwrap_err();
-    assert!(
-        matches!(&error, Error::Unreachable { tried } if tried.len() == 1 && tried[0].0 == address),
-        "{error}"
-    );
 }
