@@ -365,20 +365,33 @@ impl Producer {
         loop {
             let now = Instant::now();
             let mut taken = Vec::new();
+            let mut done = Ok(());
             for (partition, queue) in &mut self.queues {
-                let batch = queue.take_due(now, linger, IN_FLIGHT_MAX);
-                let batch = batch.map_err(|error| (Failure::from(error), queue.first_tag()))?;
-                taken.extend(batch.map(|batch| (*partition, batch)));
+                match queue.take_due(now, linger, IN_FLIGHT_MAX) {
+                    Ok(batch) => taken.extend(batch.map(|batch| (*partition, batch))),
+                    Err(error) => done = done.and(Err((Failure::from(error), queue.first_tag()))),
+                }
             }
             if taken.is_empty() {
-                return Ok(());
+                return done;
             }
             let mut due: BTreeMap<i32, Vec<(i32, Sealed)>> = BTreeMap::new();
             for (partition, batch) in taken {
+                if done.is_err() {
+                    self.queue(partition).came_back(batch, now);
+                    continue;
+                }
                 match self.client.leader(&self.topic, partition).await {
                     Ok(leader) => due.entry(leader).or_default().push((partition, batch)),
-                    Err(error) => self.on_trouble(partition, batch, Trouble { error, sent: false })?,
+                    Err(error) => done = self.on_trouble(partition, batch, Trouble { error, sent: false }),
                 }
+            }
+            if done.is_err() {
+                // Nothing more is sent, and nothing is forgotten.
+                for (partition, batch) in due.into_values().flatten() {
+                    self.queue(partition).came_back(batch, now);
+                }
+                return done;
             }
             for (node, batches) in due {
                 self.send(node, batches).await;

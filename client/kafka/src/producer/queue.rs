@@ -212,9 +212,15 @@ impl Queue {
         unacknowledged.all(|position| position >= batch.position)
     }
 
-    /// Two halves come back in place of a batch that was too large.
+    /// Two halves come back in place of a batch that was too large, or the whole batch if it has none.
     pub(super) fn split(&mut self, batch: &Sealed, shape: &Shape, now: Instant) -> Result<(), BatchError> {
-        let [first, second] = halves(batch, shape)?;
+        let [first, second] = match halves(batch, shape) {
+            Ok(halves) => halves,
+            Err(error) => {
+                self.came_back(batch.clone(), now);
+                return Err(error);
+            }
+        };
         self.returned.push(second);
         self.came_back(first, now);
         Ok(())
