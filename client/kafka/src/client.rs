@@ -26,7 +26,7 @@ pub struct Settings {
     pub bootstrap: Vec<HostPort>,
     /// What brokers call this client.
     pub client_id: Str,
-    /// How long a connection may take.
+    /// How long a connection may take, and then the first words on it.
     pub connect_timeout: Duration,
     /// How long an answer may take.
     pub request_timeout: Duration,

@@ -3,7 +3,8 @@
 //! Owns: the socket, correlation ids, frames and their bound, the handshake on versions.
 //! Does not own: whom to connect to, repetition (`client`).
 //!
-//! Invariants: answers come in the order of the requests, as Kafka promises; one that does not ends the connection. An answer that nobody waits for any more is read and dropped.
+//! Invariants: answers come in the order of the requests, as Kafka promises; one that does not ends the connection, and so
+//! does one that does not come in time. An answer that nobody waits for any more is read and dropped.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -162,8 +163,15 @@ impl Connection {
         };
         stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
         let connection = Self::over(stream, address, settings);
-        connection.agree(settings.request_timeout).await?;
-        Ok(connection)
+        match connection.agree(settings.connect_timeout).await {
+            Ok(()) => Ok(connection),
+            // Nothing was asked of it: somebody else may be.
+            Err(Error::Late { after, .. }) => {
+                let waited = after.as_millis();
+                Err(failed(format!("it is silent: no answer within {waited} ms")))
+            }
+            Err(other) => Err(other),
+        }
     }
 
     fn over(stream: TcpStream, address: &HostPort, settings: &Settings) -> Self {
@@ -355,7 +363,7 @@ impl<R: Request> Reply<R> {
         self.version
     }
 
-    /// The answer. Whoever loses patience leaves the connection as it is.
+    /// The answer. If it does not come in time, the connection ends.
     ///
     /// # Errors
     /// [`Error::Lost`], [`Error::Late`], [`Error::Garbled`].
@@ -401,12 +409,14 @@ impl<R: Request> Posted<R> {
 }
 
 impl Line {
+    /// Who does not answer is not asked again on this connection: there may be nobody any more.
     fn late(&self, api: ApiKey, after: Duration) -> Error {
         let error = Error::Late {
             address: self.address.clone(),
             api,
             after,
         };
+        self.close(error.to_string());
         error
     }
 

@@ -54,9 +54,10 @@ async fn many_requests_are_in_flight_and_each_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn who_loses_patience_leaves_the_connection_to_others() {
+async fn who_does_not_answer_in_time_is_not_asked_again_on_this_connection() {
     let (mut stream, connection) = connected().await;
     let hasty = connection.send(&HeartbeatRequest::default()).await.unwrap();
+    let patient = connection.send(&HeartbeatRequest::default()).await.unwrap();
     let error = hasty.within(Duration::ZERO).await.unwrap_err();
     assert!(
         matches!(
@@ -68,12 +69,11 @@ async fn who_loses_patience_leaves_the_connection_to_others() {
         ),
         "{error}"
     );
-    let patient = connection.send(&HeartbeatRequest::default()).await.unwrap();
-    for nth in 0..2 {
-        let header = heard(&mut stream).await;
-        answer::<HeartbeatRequest>(&mut stream, header.correlation_id, 4, &beat(nth)).await;
-    }
-    assert_eq!(patient.within(PATIENCE).await.unwrap().throttle_time_ms, 1);
+    assert!(!connection.is_open());
+    let error = patient.within(PATIENCE).await.unwrap_err();
+    assert!(matches!(error, Error::Lost { .. }), "{error}");
+    // It was not by the broker's doing.
+    heard(&mut stream).await;
 }
 
 #[tokio::test]
