@@ -1,6 +1,7 @@
 //! The `esker` binary: reads the command line, runs the command, turns the outcome into an exit code.
 //!
-//! Owns: exit codes (0 done, 1 failed, 2 wrong arguments or configuration), the last line on stderr.
+//! Owns: exit codes (0 done, 1 failed, 2 wrong arguments or configuration, 130
+//! and 143 cut short by a signal), the last line on stderr.
 //! Does not own: what the commands do (a module each).
 
 mod advice;
@@ -40,6 +41,7 @@ use anyhow::Context as _;
 use clap::FromArgMatches as _;
 
 use crate::args::{Cli, Command};
+use crate::shutdown::CutShort;
 
 /// The arguments or the configuration are wrong: trying again without changing them is pointless.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +62,11 @@ fn main() -> ExitCode {
             let advice = advice::of(&error).map_or_else(String::new, |advice| format!("; {advice}"));
             // Nothing can be done about a stderr that is gone.
             let _ = writeln!(std::io::stderr(), "error: {error:#}{advice}");
-            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+            ExitCode::from(match error.downcast_ref::<CutShort>() {
+                Some(cut_short) => cut_short.exit_code(),
+                None if error.is::<UsageError>() => 2,
+                None => 1,
+            })
         }
     }
 }

@@ -10,6 +10,7 @@ mod summary;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use esker_kafka::records::Compression;
 use esker_kafka_client::{Acks, Outgoing, Producer, ProducerSettings};
@@ -30,7 +31,8 @@ use self::summary::Summary;
 /// Write records to a topic: each line of FILE (or stdin) is one.
 ///
 /// Records with the same key go to the same partition, the one that Kafka's Java client would choose. Writing is idempotent: what
-/// is sent again after a lost answer is stored once. Ctrl-C finishes what was read and says what was acknowledged. A topic that does not
+/// is sent again after a lost answer is stored once. Ctrl-C ends reading: what was taken from the input by then is
+/// written, and the last line of it is told, with exit code 130. A topic that does not
 /// exist is created if the cluster creates topics by itself. `esker help formats` has more.
 #[derive(Args, Debug)]
 pub(crate) struct ProduceArgs {
@@ -194,10 +196,10 @@ impl ProduceArgs {
 
 async fn produce(args: &ProduceArgs, sources: Sources) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    shutdown::on_signals(stop.clone())?;
+    let signal = shutdown::on_signals(stop.clone())?;
     let producer = tokio::select! {
         biased;
-        () = stop.cancelled() => anyhow::bail!("ended by a signal before anything was written"),
+        () = stop.cancelled() => return Err(signal.cut_short("before anything was read".to_owned()).into()),
         producer = Producer::new(args.bootstrap.client(), &args.topic, args.settings()) => producer?,
     };
     let began = Instant::now();
@@ -205,7 +207,7 @@ async fn produce(args: &ProduceArgs, sources: Sources) -> anyhow::Result<()> {
     let bytes = sources.bytes;
     let (reading, chunks) = sources.read(args.partition)?;
     let (to_producer, input) = mpsc::channel(1);
-    tokio::spawn(pump(chunks, to_producer, stop.clone()));
+    let pump = tokio::spawn(pump(chunks, to_producer, stop.clone()));
     let progress = Progress::new(!args.quiet && bytes.is_some());
     let watching = progress.watch(|| {
         let (records, _) = acknowledged.acknowledged();
@@ -220,25 +222,44 @@ async fn produce(args: &ProduceArgs, sources: Sources) -> anyhow::Result<()> {
     drop(progress);
     let summary = Summary::new(&args.topic, &outcome, began.elapsed(), args.acks.into());
     summary.print(args.json, args.quiet)?;
-    let failed = summary::failure(&outcome, &reading);
-    failed.or_else(|| reading.take_error()).map_or(Ok(()), Err)
+    if let Some(failed) = summary::failure(&outcome, &reading) {
+        return Err(failed);
+    }
+    // The input of a producer that did not fail is at its end.
+    let last = pump.await.context("handing on what was read ended")?;
+    if let Some(error) = reading.take_error() {
+        return Err(error);
+    }
+    if reading.is_complete() {
+        return Ok(());
+    }
+    let after = match last {
+        Some(tag) => format!("after {}; what follows it was not written", reading.place(tag)),
+        None => "before anything was read".to_owned(),
+    };
+    Err(signal.cut_short(after).into())
 }
 
-/// Hands on what is read until a signal comes.
+/// Hands on what is read until a signal comes, and then what was read already; returns the last record of it.
 async fn pump(
     mut chunks: mpsc::Receiver<Vec<Outgoing>>,
     to_producer: mpsc::Sender<Vec<Outgoing>>,
     stop: CancellationToken,
-) {
+) -> Option<u64> {
+    let mut last = None;
     loop {
         let chunk = tokio::select! {
             biased;
-            () = stop.cancelled() => return,
+            () = stop.cancelled(), if !chunks.is_closed() => {
+                chunks.close();
+                continue;
+            }
             chunk = chunks.recv() => chunk,
         };
-        let Some(chunk) = chunk else { return };
+        let Some(chunk) = chunk else { return last };
+        last = chunk.last().map(|record| record.tag).or(last);
         if to_producer.send(chunk).await.is_err() {
-            return;
+            return last;
         }
     }
 }

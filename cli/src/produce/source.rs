@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
@@ -39,6 +39,8 @@ pub(super) struct Reading {
     /// Before which record each file begins.
     begun: Mutex<Vec<(u64, String)>>,
     error: Mutex<Option<anyhow::Error>>,
+    /// The input was read to its end, and all of it was handed on.
+    complete: AtomicBool,
 }
 
 impl Reading {
@@ -55,6 +57,11 @@ impl Reading {
             || format!("line {tag}"),
             |(before, name)| format!("{name}, line {}", tag - before),
         )
+    }
+
+    /// True if there is nothing in the input that was not handed on.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
     }
 
     /// What ended reading before its time.
@@ -118,6 +125,7 @@ impl Sources {
                 lines += source.input.line();
                 bytes += source.input.taken();
             }
+            shared.complete.store(true, Ordering::Release);
         };
         thread.spawn(reader).context("cannot start a thread that reads")?;
         Ok((reading, taken))

@@ -1,7 +1,7 @@
 //! `esker produce`, `esker consume` and `esker bench` against a real `esker dev`: what goes in comes out, byte for byte.
 
 use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::node::{BINARY, Node, dev};
@@ -225,6 +225,66 @@ fn what_nobody_acknowledges_is_sent_before_the_end() {
         .unwrap();
     read.sort_unstable();
     assert!(read.iter().copied().eq(0..300_000));
+}
+
+/// A writer whose input stays open; what it says after a signal, and its exit code.
+fn ended(mut writer: Child, signal: &str) -> (String, Option<i32>) {
+    let stdin = writer.stdin.take();
+    let pid = writer.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-s", signal, &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = writer.wait_with_output().unwrap();
+    drop(stdin);
+    (String::from_utf8(output.stderr).unwrap(), output.status.code())
+}
+
+#[test]
+fn a_signal_ends_reading_and_the_last_line_that_was_written_is_told() {
+    let node = Broker::start();
+    let writer = |topic: &str| {
+        let mut command = node.command(&["produce", topic]);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for (topic, signal, code) in [("int", "INT", 130), ("term", "TERM", 143)] {
+        node.ok(&["topic", "create", topic], b"");
+        let mut child = writer(topic);
+        child.stdin.as_mut().unwrap().write_all(b"1\n2\n3\n").unwrap();
+        let read = node.text(&["consume", topic, "--follow", "--count", "3"], b"");
+        assert_eq!(read, "1\n2\n3\n");
+        let (said, ended_with) = ended(child, signal);
+        assert!(
+            said.contains(&format!("error: ended by SIG{signal} after stdin, line 3;")),
+            "{said}"
+        );
+        assert_eq!(ended_with, Some(code), "{said}");
+    }
+    // In the middle of much: what is said is what is there.
+    node.ok(&["topic", "create", "much"], b"");
+    let mut child = writer("much");
+    let mut stdin = child.stdin.take().unwrap();
+    let feeding = std::thread::spawn(move || {
+        // Until the writer ends.
+        for nth in 1.. {
+            if writeln!(stdin, "{nth}").is_err() {
+                return;
+            }
+        }
+    });
+    node.text(&["consume", "much", "--follow", "--count", "1"], b"");
+    let (said, code) = ended(child, "INT");
+    feeding.join().unwrap();
+    let (_, line) = said
+        .split_once("after stdin, line ")
+        .unwrap_or_else(|| panic!("{said}"));
+    let last: usize = line.split(';').next().unwrap().parse().unwrap();
+    let read = node.text(&["consume", "much"], b"");
+    assert!(read.lines().eq((1..=last).map(|nth| nth.to_string())), "{said}");
+    assert_eq!(code, Some(130), "{said}");
 }
 
 #[test]
