@@ -245,8 +245,9 @@ impl Client {
             known = self.cluster().nodes.get(&id).map(|node| node.address.clone());
         }
         let address = known.ok_or_else(|| {
+            // Whoever named it knows more or less than who was asked now: that passes.
             let words = format!("the cluster has no node {id}");
-            Refusal::of(ApiKey::Metadata, ErrorCode::BrokerNotAvailable, words)
+            Refusal::of(ApiKey::Metadata, ErrorCode::LeaderNotAvailable, words)
         })?;
         self.open(&address).await
     }
