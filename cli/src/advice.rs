@@ -8,6 +8,7 @@ use esker_kafka_client::{Client, Error};
 
 /// How different a name may be from one that exists, for it to be suggested: a third of its letters.
 const LETTERS_PER_SLIP: usize = 3;
+const OUTCOME_UNKNOWN: &str = "whether it was carried out is not known; look before trying again";
 
 /// What to do about an error, if it is one of a cluster and there is something to be done.
 pub(crate) fn of(error: &anyhow::Error) -> Option<String> {
@@ -26,7 +27,7 @@ pub(crate) fn of(error: &anyhow::Error) -> Option<String> {
                 "does {address} speak the Kafka protocol, without TLS? the line that `esker dev` prints says which port does"
             )
         }
-        Error::Late { .. } => "whether it was carried out is not known; look before trying again".to_owned(),
+        Error::Late { .. } => OUTCOME_UNKNOWN.to_owned(),
         Error::Unsupported { .. } => "the broker is too old or too new for this command".to_owned(),
         Error::Refused(refusal) => return refused(refusal.known()?).map(str::to_owned),
         Error::Unwritable { .. } => return None,
@@ -36,6 +37,7 @@ pub(crate) fn of(error: &anyhow::Error) -> Option<String> {
 
 fn refused(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
+        ErrorCode::RequestTimedOut | ErrorCode::NetworkException => OUTCOME_UNKNOWN,
         ErrorCode::TopicAlreadyExists => "--if-not-exists takes it as it is; `esker topic alter` changes it",
         ErrorCode::InvalidTopic => "a name has 1 to 249 of the characters a-z A-Z 0-9 . _ -",
         ErrorCode::InvalidConfig => "`esker topic describe TOPIC --all` shows the configs of a topic",

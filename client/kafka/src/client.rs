@@ -152,7 +152,7 @@ impl Client {
         match error {
             Error::Connect { .. } | Error::Unreachable { .. } => !self.cluster().nodes.is_empty(),
             Error::Lost { .. } | Error::Late { .. } => repeat == Repeat::Harmless,
-            Error::Refused(refusal) => refusal.may_pass(),
+            Error::Refused(refusal) => refusal.may_pass() && (repeat == Repeat::Harmless || !refusal.leaves_open()),
             Error::Garbled { .. } | Error::Unwritable { .. } | Error::Unsupported { .. } => false,
         }
     }

@@ -135,6 +135,16 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// True if the request may have been carried out all the same.
+    pub(crate) fn leaves_open(&self) -> bool {
+        matches!(
+            self.known(),
+            Some(ErrorCode::RequestTimedOut | ErrorCode::NetworkException)
+        )
+    }
+}
+
 impl Error {
     /// The refusal, if it is one.
     #[must_use]

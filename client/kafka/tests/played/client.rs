@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esker_kafka::messages::create_topics_request::CreateTopicsRequest;
+use esker_kafka::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use esker_kafka::messages::create_topics_response::{CreatableTopicResult, CreateTopicsResponse};
 use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
 use esker_kafka::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
@@ -153,4 +153,26 @@ async fn a_leader_that_nobody_knows_is_asked_for_again() {
     answered.await.unwrap();
     drop(client);
     assert_eq!(playing.await.unwrap().last(), Some(&ApiKey::Heartbeat));
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_done_again() {
+    let (listener, at) = stage().await;
+    let client = Client::new(settings(&at));
+    let playing = tokio::spawn(play(listener, at));
+    let topic = CreatableTopic {
+        name: "new".into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..CreatableTopic::default()
+    };
+    let error = client.create_topic(topic).await.unwrap_err();
+    assert!(error.is(ErrorCode::RequestTimedOut), "{error}");
+    drop(client);
+    let asked = playing.await.unwrap();
+    assert_eq!(
+        asked.iter().filter(|api| **api == ApiKey::CreateTopics).count(),
+        1,
+        "{asked:?}"
+    );
 }
