@@ -11,7 +11,6 @@ use esker_kafka::messages::find_coordinator_request::FindCoordinatorRequest;
 use esker_kafka::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use esker_kafka::messages::metadata_response::MetadataResponse;
 use esker_kafka::{ApiKey, ErrorCode, Str};
-use tokio::time::Instant;
 
 use crate::address::HostPort;
 use crate::backoff::Backoff;
@@ -30,7 +29,7 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long an answer may take.
     pub request_timeout: Duration,
-    /// How long something is tried again.
+    /// How long something is tried again, from its first failure on.
     pub retry_timeout: Duration,
     /// The longest answer that is read.
     pub frame_bytes_max: usize,
@@ -137,9 +136,9 @@ impl Client {
         }
     }
 
-    /// Pauses within `retry_timeout` from now.
+    /// Pauses within `retry_timeout` from the first failure.
     pub(crate) fn backoff(&self) -> Backoff {
-        Backoff::until(Instant::now() + self.shared.settings.retry_timeout)
+        Backoff::within(self.shared.settings.retry_timeout)
     }
 
     async fn attempt<R: Request>(&self, to: To<'_>, request: &R) -> Result<R::Response, Error> {
