@@ -48,7 +48,7 @@ pub(crate) struct ConsumeArgs {
     partition: Vec<i32>,
     /// Read as a member of this group: its members divide the partitions, and it goes on where it stopped; waits for new records
     ///
-    /// --from says where it begins where the group has not committed anything. What was printed is committed within a second, and
+    /// --from says where it begins where the group has not committed anything, or an offset that is not there any more. What was printed is committed within a second, and
     /// at the end.
     #[arg(long, short, value_name = "GROUP", conflicts_with = "partition")]
     group: Option<String>,

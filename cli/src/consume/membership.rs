@@ -6,9 +6,11 @@
 //! Invariants: an offset is committed after the records before it were printed and flushed, never before.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use esker_kafka_client::{Client, Member, TopicPartition};
+use esker_kafka_client::{At, Client, Found, Member, TopicPartition};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -102,16 +104,32 @@ impl Membership<'_> {
         }
     }
 
-    /// Where the group goes on, or where the command line says.
+    /// Where the group goes on, or where the command line says: where nothing is committed, or something that is not there.
     async fn starts(&self, assigned: Vec<TopicPartition>) -> anyhow::Result<BTreeMap<TopicPartition, i64>> {
-        let committed = self.client.committed(self.group).await?;
+        let committed = self.client.stable_committed(self.group).await?;
+        let places: Vec<_> = assigned
+            .iter()
+            .map(|of| (String::from(of.topic.clone()), of.partition))
+            .collect();
+        let going_on: Vec<_> = places
+            .iter()
+            .filter(|place| committed.contains_key(place))
+            .cloned()
+            .collect();
+        let first = self.client.offsets(&going_on, At::Earliest).await?;
+        let end = self.client.offsets(&going_on, At::Latest).await?;
         let mut starts = BTreeMap::new();
         let mut unknown: BTreeMap<String, Vec<i32>> = BTreeMap::new();
-        for of in assigned {
-            let place = (String::from(of.topic.clone()), of.partition);
-            match committed.get(&place) {
-                Some(committed) => {
-                    starts.insert(of, committed.offset);
+        for (of, place) in assigned.into_iter().zip(places) {
+            let told = |found: &BTreeMap<_, Found>| found.get(&place).and_then(|found| found.offset).unwrap_or(0);
+            let there = told(&first)..=told(&end);
+            let offset = committed.get(&place).map(|committed| committed.offset);
+            if let Some(offset) = offset.filter(|offset| !there.contains(offset)) {
+                self.warn(&of, offset, &there);
+            }
+            match offset.filter(|offset| there.contains(offset)) {
+                Some(offset) => {
+                    starts.insert(of, offset);
                 }
                 None => unknown.entry(place.0).or_default().push(of.partition),
             }
@@ -128,6 +146,18 @@ impl Membership<'_> {
             }
         }
         Ok(starts)
+    }
+
+    /// Says that records are left out or come again.
+    fn warn(&self, of: &TopicPartition, committed: i64, there: &RangeInclusive<i64>) {
+        let TopicPartition { topic, partition } = of;
+        let (group, first, end) = (self.group, there.start(), there.end());
+        // Without stderr there is nobody to tell.
+        let _ = writeln!(
+            std::io::stderr(),
+            "warning: group {group} has committed offset {committed} of partition {partition} of topic {topic}, which begins at {first}, \
+             and {end} comes next: --from says where it goes on"
+        );
     }
 
     /// Commits what was printed. What cannot be committed because the partition is somebody else's now will be read again there.

@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use esker_kafka_client::{Client, HostPort, Settings};
+
 use crate::node::{BINARY, Node, dev};
 
 /// A node, and commands of the same binary that speak to it.
@@ -193,6 +195,25 @@ fn a_group_goes_on_where_it_stopped() {
     assert_eq!(first + &second, numbers);
     let other = node.text(&["consume", "t", "--group", "h", "--count", "1", "--from", "-1"], b"");
     assert_eq!(other, "99\n");
+}
+
+#[test]
+fn a_group_whose_offset_is_not_there_begins_where_it_is_told() {
+    let node = Broker::start();
+    node.ok(&["produce", "t"], b"0\n1\n2\n");
+    let client = Client::new(Settings::new(vec![HostPort::parse(&node.0.field("kafka")).unwrap()]));
+    let nowhere = [(("t".to_owned(), 0), 9)].into();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(client.commit("g", &nowhere)).unwrap();
+    let output = node.run(&["consume", "t", "--group", "g", "--count", "2", "--from", "1"], b"");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.stdout, b"1\n2\n", "{said}");
+    assert!(
+        said.contains(
+            "warning: group g has committed offset 9 of partition 0 of topic t, which begins at 0, and 3 comes next"
+        ),
+        "{said}"
+    );
 }
 
 #[test]

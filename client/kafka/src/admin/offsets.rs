@@ -126,24 +126,44 @@ impl Client {
     /// # Errors
     /// Refusals.
     pub async fn committed(&self, group: &str) -> Result<BTreeMap<(String, i32), Committed>, Error> {
+        self.offset_fetch(group, false).await
+    }
+
+    /// The same, for who is to go on there: where a transaction is about to commit something, its end is waited for (KIP-447).
+    ///
+    /// # Errors
+    /// Refusals; `UNSTABLE_OFFSET_COMMIT` if the transaction does not end in time.
+    pub async fn stable_committed(&self, group: &str) -> Result<BTreeMap<(String, i32), Committed>, Error> {
+        self.offset_fetch(group, true).await
+    }
+
+    async fn offset_fetch(
+        &self,
+        group: &str,
+        require_stable: bool,
+    ) -> Result<BTreeMap<(String, i32), Committed>, Error> {
         let request = OffsetFetchRequest {
             groups: vec![OffsetFetchRequestGroup {
                 group_id: group.into(),
                 topics: None,
                 ..OffsetFetchRequestGroup::default()
             }],
+            require_stable,
             ..OffsetFetchRequest::default()
         };
         let answer = self.call(To::Group(group), Repeat::Harmless, &request, |response| {
-            only(response.groups.first(), ApiKey::OffsetFetch, |one| {
-                (one.error_code, None)
-            })
+            let group = response.groups.first();
+            only(group, ApiKey::OffsetFetch, |one| (one.error_code, None))?;
+            let mut all = group
+                .iter()
+                .flat_map(|group| &group.topics)
+                .flat_map(|topic| &topic.partitions);
+            all.try_for_each(|one| Refusal::check(ApiKey::OffsetFetch, one.error_code, None))
         });
         let mut committed = BTreeMap::new();
         for topic in answer.await?.groups.remove(0).topics {
             let name = String::from(topic.name);
             for one in topic.partitions {
-                Refusal::check(ApiKey::OffsetFetch, one.error_code, None)?;
                 if one.committed_offset >= 0 {
                     let value = Committed {
                         offset: one.committed_offset,

@@ -176,3 +176,19 @@ async fn what_may_have_been_done_is_not_done_again() {
         "{asked:?}"
     );
 }
+
+#[tokio::test]
+async fn an_offset_of_an_open_transaction_is_waited_for() {
+    let (listener, at) = stage().await;
+    let client = Client::new(settings(&at));
+    let playing = tokio::spawn(play(listener, at));
+    let committed = client.stable_committed("g").await.unwrap();
+    assert_eq!(committed[&("t".to_owned(), 0)].offset, 5);
+    drop(client);
+    let asked = playing.await.unwrap();
+    assert_eq!(
+        asked.iter().filter(|api| **api == ApiKey::OffsetFetch).count(),
+        2,
+        "{asked:?}"
+    );
+}
