@@ -1,6 +1,6 @@
 //! `esker produce`, `esker consume` and `esker bench` against a real `esker dev`: what goes in comes out, byte for byte.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -214,6 +214,21 @@ fn a_group_whose_offset_is_not_there_begins_where_it_is_told() {
         ),
         "{said}"
     );
+}
+
+#[test]
+fn a_group_reads_partitions_that_are_added() {
+    let node = Broker::start();
+    node.ok(&["produce", "t"], b"old\n");
+    let mut reader = node.command(&["consume", "t", "--group", "g", "--count", "2"]);
+    let mut reader = reader.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "old");
+    node.ok(&["topic", "alter", "t", "--partitions", "2"], b"");
+    node.ok(&["produce", "t", "--partition", "1"], b"new\n");
+    // It looks every half minute.
+    assert_eq!(lines.next().unwrap().unwrap(), "new");
+    assert!(reader.wait().unwrap().success());
 }
 
 #[test]

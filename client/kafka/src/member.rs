@@ -1,6 +1,6 @@
 //! A member of a consumer group, in the protocol that all clients know: join, be told what to read, stay, leave.
 //!
-//! Owns: the member's id and generation, heartbeats, dividing partitions if it is the leader.
+//! Owns: the member's id and generation, heartbeats, dividing partitions if it is the leader, and again when there are others.
 //! Does not own: how they are divided (`esker_kafka::assignor`), reading, what has been read.
 //!
 //! Invariants: an offset is committed for the generation in which it was read, or not at all; so what a member had not committed when
@@ -33,6 +33,8 @@ const SESSION: Duration = Duration::from_secs(30);
 /// How long others wait for this member to join again.
 const REBALANCE: Duration = Duration::from_secs(30);
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(3);
+/// Heartbeats after which a leader looks whether there are other partitions to be divided: 30 s.
+const BEATS_PER_LOOK: u32 = 10;
 /// Others may be slow, too: five minutes are what Kafka's own consumers have.
 const JOIN_PATIENCE: Duration = Duration::from_secs(310);
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
@@ -47,8 +49,13 @@ pub struct Member {
     /// Empty until the coordinator gave one.
     id: Str,
     generation: i32,
+    /// What it has divided, if it is the leader.
+    divided: Option<Sizes>,
     heart: Option<Heart>,
 }
+
+/// How many partitions each topic has. Topics that somebody wants and that do not exist have none.
+type Sizes = BTreeMap<Str, i32>;
 
 /// The task that says that the member is there.
 #[derive(Debug)]
@@ -83,6 +90,7 @@ impl Member {
             topics: topics.iter().map(Str::from).collect(),
             id: Str::new(),
             generation: -1,
+            divided: None,
             heart: None,
         }
     }
@@ -153,7 +161,8 @@ impl Member {
     }
 
     /// Asks for the assignment; the leader brings it along.
-    async fn sync(&self, joined: &JoinGroupResponse) -> Result<Bytes, Error> {
+    async fn sync(&mut self, joined: &JoinGroupResponse) -> Result<Bytes, Error> {
+        self.divided = None;
         let assignments = if joined.leader == joined.member_id && !joined.skip_assignment {
             self.divide(joined).await?
         } else {
@@ -173,21 +182,13 @@ impl Member {
     }
 
     /// Divides the partitions of all topics that somebody wants.
-    async fn divide(&self, joined: &JoinGroupResponse) -> Result<Vec<SyncGroupRequestAssignment>, Error> {
+    async fn divide(&mut self, joined: &JoinGroupResponse) -> Result<Vec<SyncGroupRequestAssignment>, Error> {
         let subscribers: Vec<_> = joined.members.iter().map(Subscriber::of).collect();
         let wanted = assignor::wanted(&subscribers);
-        let names: Vec<&str> = wanted.iter().map(Str::as_str).collect();
-        let known = self.client.refresh(Some(&names), false).await?;
-        let sizes = known
-            .topics
-            .iter()
-            .filter(|topic| topic.error_code == 0)
-            .filter_map(|topic| {
-                let size = i32::try_from(topic.partitions.len()).ok()?;
-                Some((topic.name.clone()?, size))
-            });
+        let sizes = sizes(&self.client, wanted.iter()).await?;
         let by = joined.protocol_name.clone().unwrap_or_default();
-        let divided = assignor::assign(&by, subscribers, &sizes.collect());
+        let divided = assignor::assign(&by, subscribers, &sizes);
+        self.divided = Some(sizes);
         let told = joined.members.iter().map(|member| {
             let assignment = assignor::encode(divided.get(&member.member_id));
             Ok(SyncGroupRequestAssignment {
@@ -226,9 +227,16 @@ impl Member {
             member_id: self.id.clone(),
             ..HeartbeatRequest::default()
         };
+        let divided = self.divided.clone();
         let task = tokio::spawn(async move {
-            loop {
+            for beat in 1_u32.. {
                 tokio::time::sleep(HEARTBEAT_EVERY).await;
+                if let Some(divided) = divided.as_ref().filter(|_| beat.is_multiple_of(BEATS_PER_LOOK))
+                    && are_others(&client, divided).await
+                {
+                    tell.send_replace(Told::JoinAgain);
+                    return;
+                }
                 let answer = client.call(To::Group(&request.group_id), Repeat::Harmless, &request, |response| {
                     Refusal::check(ApiKey::Heartbeat, response.error_code, None)
                 });
@@ -345,6 +353,26 @@ impl Member {
             self.client.forget(To::Group(&self.group));
         }
     }
+}
+
+/// How many partitions these topics have.
+async fn sizes(client: &Client, names: impl Iterator<Item = &Str>) -> Result<Sizes, Error> {
+    let mut sizes: Sizes = names.map(|name| (name.clone(), 0)).collect();
+    let names: Vec<&str> = sizes.keys().map(Str::as_str).collect();
+    let known = client.refresh(Some(&names), false).await?;
+    for topic in known.topics.iter().filter(|topic| topic.error_code == 0) {
+        let size = topic.name.as_ref().and_then(|name| sizes.get_mut(name));
+        if let (Some(size), Ok(now)) = (size, i32::try_from(topic.partitions.len())) {
+            *size = now;
+        }
+    }
+    Ok(sizes)
+}
+
+/// True if there is something else to be divided now. Heartbeats do not wait for who does not know.
+async fn are_others(client: &Client, divided: &Sizes) -> bool {
+    let now = tokio::time::timeout(HEARTBEAT_EVERY, sizes(client, divided.keys())).await;
+    matches!(now, Ok(Ok(now)) if now != *divided)
 }
 
 fn partitions(assigned: BTreeMap<Str, Vec<i32>>) -> Vec<TopicPartition> {
