@@ -3,7 +3,8 @@
 //! Owns: positions, which broker is asked for what, what waits to be taken.
 //! Does not own: what is in a batch (`decode`), where to begin, groups.
 //!
-//! Invariants: each broker has one request at most, and no more is asked for while `READY_BYTES_MAX` wait to be taken. What was
+//! Invariants: an answer has room for some partitions, which take turns: none waits for ever while others have records. Each broker has one
+//! request at most, and no more is asked for while `READY_BYTES_MAX` wait to be taken. What was
 //! asked for before [`Fetcher::assign`] is dropped when it comes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -98,6 +99,8 @@ pub struct Fetcher {
     requests: JoinSet<Answered>,
     /// Nodes that have a request.
     asked: BTreeSet<i32>,
+    /// The last partition of which each node gave something: the next answer begins after it.
+    served: BTreeMap<i32, TopicPartition>,
     /// Nobody is asked before.
     not_before: Option<Instant>,
 }
@@ -123,6 +126,7 @@ impl Fetcher {
             ready_bytes: 0,
             requests: JoinSet::new(),
             asked: BTreeSet::new(),
+            served: BTreeMap::new(),
             not_before: None,
         }
     }
@@ -193,8 +197,9 @@ impl Fetcher {
                 }
             }
         }
-        for (node, partitions) in by_node {
+        for (node, mut partitions) in by_node {
             if self.asked.insert(node) {
+                take_turns(&mut partitions, self.served.get(&node));
                 self.ask_node(node, partitions);
             }
         }
@@ -278,6 +283,9 @@ impl Fetcher {
                     topic: topic.topic.detached(),
                     partition: partition.partition_index,
                 };
+                if partition.records.as_ref().is_some_and(|records| !records.is_empty()) {
+                    self.served.insert(answered.node, of.clone());
+                }
                 self.on_partition(of, partition)?;
             }
         }
@@ -343,5 +351,37 @@ impl Fetcher {
             });
         }
         Ok(())
+    }
+}
+
+/// Brokers fill an answer in the order in which they were asked: those after the one that was served last come first.
+fn take_turns(partitions: &mut [(TopicPartition, i64)], served: Option<&TopicPartition>) {
+    let first = partitions.partition_point(|(of, _)| served.is_some_and(|served| of <= served));
+    partitions.rotate_left(first);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_take_turns() {
+        let of = |topic: &str, partition: i32| TopicPartition {
+            topic: topic.into(),
+            partition,
+        };
+        let all = [of("a", 0), of("a", 1), of("b", 0), of("b", 7)];
+        for (served, first) in [
+            (None, 0),
+            (Some(of("a", 0)), 1),
+            (Some(of("a", 5)), 2),
+            (Some(of("b", 0)), 3),
+            (Some(of("b", 7)), 0),
+        ] {
+            let mut asked: Vec<_> = all.iter().map(|of| (of.clone(), 0)).collect();
+            take_turns(&mut asked, served.as_ref());
+            let expected = all.iter().cycle().skip(first).take(all.len());
+            assert!(asked.iter().map(|(of, _)| of).eq(expected), "{served:?}: {asked:?}");
+        }
     }
 }
