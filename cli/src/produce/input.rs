@@ -10,6 +10,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use bytes::Bytes;
 use clap::ValueEnum;
 use esker_kafka::records::{Headers, Record};
+use serde::de::Error as _;
 
 use crate::records::{JsonRecord, NotBase64};
 
@@ -180,8 +181,13 @@ impl<R: Read> Input<R> {
 
     fn of_json(&self, line: &[u8], now_ms: i64) -> Result<Entry, InputError> {
         let number = self.line;
-        let said: JsonRecord =
-            serde_json::from_slice(line).map_err(|error| InputError::Json { line: number, error })?;
+        // Else an array would be taken for the fields in their order.
+        let said: Result<JsonRecord, _> = if line.trim_ascii_start().starts_with(b"{") {
+            serde_json::from_slice(line)
+        } else {
+            Err(serde_json::Error::custom("it does not begin with {"))
+        };
+        let said = said.map_err(|error| InputError::Json { line: number, error })?;
         let partition = said.partition;
         let mut record = said
             .into_record(now_ms)
@@ -273,6 +279,7 @@ mod tests {
                 &b"{}\n{\"value\": 3}"[..],
                 "line 2 is not a record as JSON: a key, value or header must be",
             ),
+            (b"[\"t\"]", "line 1 is not a record as JSON: it does not begin with {"),
             (b"{\"key\":{\"base64\":\"!\"}}", "line 1: \"base64\" is not base64"),
         ] {
             let refused = read(rules.clone(), wrong).unwrap_err().to_string();
