@@ -2,9 +2,10 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use esker_kafka_client::{Client, HostPort, Settings};
+use tokio::time::Instant;
 
 use crate::node::{BINARY, Node, dev};
 
