@@ -1,6 +1,6 @@
 """Cases about a process as a whole, alone (`esker dev`) and with etcd and MinIO.
 
-Owns: start, price. Does not own: starting the processes, load (`load`).
+Owns: start, price, lone. Does not own: starting the processes, load (`load`).
 """
 import contextlib
 import shutil
@@ -8,7 +8,7 @@ import time
 
 import esker
 from clusters import running
-from load import Load, Metrics, produce_frame
+from load import Load, Metrics, produce_frame, quantile_ms
 from report import WORK, create, out
 
 TOPICS, PARTITIONS, COMMITS, BATCHES = 10, 1_000, 4_096, 10
@@ -153,4 +153,26 @@ def price(args):
         priced_all("agent and compactor", agent, [agent.http, compactor_http(cluster)])
 
 
-CASES = {"start": start, "price": price}
+def lone(args):
+    """A record of 1 KiB when nothing else is under way: above the store and the commit, of `esker dev` and of an agent whose store always takes 100 ms."""
+    with dev(args, "lone", args.set) as broker:
+        lone_records("lone record: esker dev", broker, args.rounds)
+    with running(args, "lone", args.set, constant_store=True) as cluster:
+        lone_records("lone record: agent", cluster.agents[0], args.rounds)
+
+
+def lone_records(case, broker, rounds):
+    create(broker, "lone", 1)
+    load, frames = Load(broker.kafka, 1), [produce_frame("lone", 1 << 10)]
+    load.open(frames, 3, 3)
+    for _ in range(rounds):
+        before = Metrics(broker.http)
+        took = load.open(frames, 3, 15)
+        after = Metrics(broker.http)
+        commit, put = after.mean_ms(before, "esker_commit_seconds"), after.mean_ms(before, "esker_store_seconds", 'op="put"')
+        p50 = quantile_ms(took, 0.5)
+        out(case, p50_ms=p50, p99_ms=quantile_ms(took, 0.99), store_mean_ms=put, commit_mean_ms=commit, p50_above_ms=round(p50 - put - commit, 2), acks=len(took))
+    load.close()
+
+
+CASES = {"start": start, "price": price, "lone": lone}

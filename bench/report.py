@@ -5,6 +5,7 @@ Owns: paths and the form of a figure. Does not own: any figure.
 import json
 import pathlib
 import sys
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -21,8 +22,13 @@ def out(case, **figures):
 
 
 def create(broker, topic, partitions):
-    """Makes a topic and waits until it is there."""
+    """Makes a topic and waits until its partitions have leaders, which takes Kafka a moment."""
     with wire.Connection(broker.kafka, timeout=60) as connection:
         error = connection.create_topic(topic, partitions)
         if error:
             raise RuntimeError(f"topic {topic} was not made: error {error}")
+        deadline = time.monotonic() + 30
+        while any((found := connection.metadata([topic], auto_create=False)[topic])[1].values()) or found[0] or len(found[1]) < partitions:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"topic {topic} has no leaders after 30 s: {found}")
+            time.sleep(0.05)

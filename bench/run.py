@@ -17,6 +17,7 @@ One agent, etcd and MinIO:
   etcd-bytes      bytes and writes to etcd per GiB
 Both:
   start           time to the ready line with 10,000 partitions and 4,096 commits to replay
+  lone            a lone record's acknowledgement above the store and the commit
   price           requests a second and their list price a month: idle, one record a second, full rate
   groups          1,000 consumer groups of 10 members: rebalances, offset commits, memory; one and three etcd members, and Apache Kafka
 Without CASES, all of them: about an hour. Needs what `tests/clients/setup --judge` gets, target/release/esker-proxy, and up to 30 GiB of

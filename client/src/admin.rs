@@ -179,6 +179,11 @@ fn first<T>(results: Vec<T>) -> Result<T, Error> {
     first.ok_or_else(|| Error::lost("the answer", "it does not say what became of it"))
 }
 
+/// The same, of a call that may do harm if it is made again.
+fn first_once<T>(results: Vec<T>) -> Result<T, Error> {
+    first(results).map_err(Error::or_happened)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +202,7 @@ mod tests {
         let timed_out = outcome_once(Some(failure(7))).unwrap_err();
         assert!(matches!(timed_out, Error::Unknown(_)), "{timed_out:?}");
         assert!(!timed_out.is_retriable());
+        assert!(matches!(first_once::<()>(Vec::new()), Err(Error::Unknown(_))));
         let refused = outcome_once(Some(failure(6))).unwrap_err();
         assert!(
             matches!(refused, Error::Refused(_)) && refused.is_retriable(),

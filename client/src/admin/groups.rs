@@ -2,7 +2,7 @@
 
 use esker_proto::v1;
 
-use super::{Admin, first, outcome, outcome_once};
+use super::{Admin, first, first_once, outcome, outcome_once};
 use crate::client::Repeat;
 use crate::error::Error;
 use crate::position::{TopicPartition, each_partition};
@@ -140,7 +140,7 @@ impl Admin {
         let answer = self.call(Repeat::Harmful, request, |mut admin, request| async move {
             admin.delete_groups(request).await
         });
-        outcome_once(first(answer.await?.results)?.failure)
+        outcome_once(first_once(answer.await?.results)?.failure)
     }
 
     /// What a group has committed.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use esker_proto::v1;
 
-use super::{Admin, first, outcome, outcome_once};
+use super::{Admin, first, first_once, outcome, outcome_once};
 use crate::client::Repeat;
 use crate::error::Error;
 
@@ -85,7 +85,7 @@ impl Admin {
     /// `TOPIC_ALREADY_EXISTS`, or a name or config that cannot be; no agent could be reached; or its answer was lost
     /// ([`Error::Unknown`]).
     pub async fn create_topic(&self, topic: NewTopic) -> Result<(), Error> {
-        first(self.create_topics([topic]).await?)?.1
+        first_once(self.create_topics([topic]).await?)?.1
     }
 
     /// Creates topics; says of each whether that worked.
@@ -116,7 +116,7 @@ impl Admin {
     /// # Errors
     /// It does not exist; no agent could be reached; or its answer was lost ([`Error::Unknown`]).
     pub async fn delete_topic(&self, name: impl Into<String>) -> Result<(), Error> {
-        first(self.delete_topics([name]).await?)?.1
+        first_once(self.delete_topics([name]).await?)?.1
     }
 
     /// Deletes topics; says of each whether that worked.
@@ -151,7 +151,7 @@ impl Admin {
         let answer = self.call(Repeat::Harmful, request, |mut admin, request| async move {
             admin.create_partitions(request).await
         });
-        first(results(answer.await?))?.1
+        first_once(results(answer.await?))?.1
     }
 
     /// Every topic there is.
