@@ -21,14 +21,14 @@ pub(crate) enum JsonBytes {
     /// As they are.
     Text(String),
     /// Not UTF-8.
-    Binary(Base64),
+    Binary(Encoded),
 }
 
-/// `{"base64": "…"}`.
+/// `{"base64": "…"}`; a struct with this one field would also be read from an array.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Base64 {
-    base64: String,
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Encoded {
+    Base64(String),
 }
 
 /// One record and where it is, or is to go. What is left out is null.
@@ -59,9 +59,7 @@ impl From<&[u8]> for JsonBytes {
     fn from(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Binary(Base64 {
-                base64: STANDARD.encode(bytes),
-            }),
+            Err(_) => Self::Binary(Encoded::Base64(STANDARD.encode(bytes))),
         }
     }
 }
@@ -70,7 +68,7 @@ impl JsonBytes {
     fn into_bytes(self) -> Result<Bytes, NotBase64> {
         Ok(match self {
             Self::Text(text) => Bytes::from(text),
-            Self::Binary(Base64 { base64 }) => Bytes::from(STANDARD.decode(base64)?),
+            Self::Binary(Encoded::Base64(text)) => Bytes::from(STANDARD.decode(text)?),
         })
     }
 }
@@ -158,6 +156,7 @@ mod tests {
             r#"{"vaule":"x"}"#,
             r#"{"value":1}"#,
             r#"{"value":{"base64":"x","y":1}}"#,
+            r#"{"value":["eA=="]}"#,
             "x",
         ] {
             assert!(serde_json::from_str::<JsonRecord>(wrong).is_err(), "{wrong}");
