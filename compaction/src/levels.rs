@@ -103,7 +103,7 @@ pub async fn run(
         output.begin(range, writer).await?;
         for nth in kept {
             let (batch, data) = input.read(nth).await.map_err(|error| unreadable(object, error))?;
-            output.push(batch, data);
+            output.push(batch, data.into());
         }
     }
     let made = output.finish(writer).await?;

@@ -9,12 +9,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use esker_segment::id::{Offset, Timestamp, TopicId, TopicPartition};
 use esker_segment::manifest::{ManifestSlice, MergedObject};
 use esker_segment::merged::PlacedBatch;
 use esker_segment::name::{ObjectKind, ObjectName, SegmentName};
-use esker_segment::segment::{MergedBuilder, MergedSegment, SegmentHeader};
+use esker_segment::segment::{BatchData, MergedBuilder, MergedSegment, SegmentHeader};
 use esker_segment::wire::FormatError;
 
 use crate::edit::NewSlice;
@@ -115,7 +114,7 @@ impl<'a> Output<'a> {
     ///
     /// # Panics
     /// When none was begun.
-    pub fn push(&mut self, batch: PlacedBatch, data: Bytes) {
+    pub fn push(&mut self, batch: PlacedBatch, data: BatchData) {
         let stream = self.current.as_ref().expect("a range was begun");
         let pending = self.pending.get_mut(stream).expect("a range was begun in it");
         if let Stream::Own(topic) = stream
@@ -185,7 +184,7 @@ struct PendingSlice {
     bytes: u64,
     /// Largest timestamp of the range it began with.
     first_timestamp: Timestamp,
-    batches: Vec<(PlacedBatch, Bytes)>,
+    batches: Vec<(PlacedBatch, BatchData)>,
 }
 
 impl Assembler {
@@ -217,7 +216,7 @@ impl Assembler {
         });
     }
 
-    fn push(&mut self, batch: PlacedBatch, data: Bytes) {
+    fn push(&mut self, batch: PlacedBatch, data: BatchData) {
         let bytes = u64::from(batch.meta.bytes);
         let slice = self.slices.last_mut().expect("a range was begun");
         slice.bytes += bytes;

@@ -1,15 +1,15 @@
-//! Reading fresh segments for a merge: each with one request, checked and patched in place.
+//! Reading fresh segments for a merge: each with one request, checked and not copied.
 //!
-//! Owns: the check of every batch, base offset and leader epoch in its bytes, what is done about a segment that cannot be
+//! Owns: the check of every batch, its base offset and leader epoch, what is done about a segment that cannot be
 //! read.
 //!
 //! Invariants: a batch is merged only if its bytes are those that were committed (length and CRC-32C as in the log).
 
-use bytes::{Bytes, BytesMut};
 use esker_metadata::replica::Replica;
 use esker_segment::checksum::check_batch;
-use esker_segment::id::{IncarnationNumber, Offset, TopicPartition};
+use esker_segment::id::TopicPartition;
 use esker_segment::merged::PlacedBatch;
+use esker_segment::segment::BatchData;
 use esker_segment::wire::FormatError;
 use esker_storage::named::NamedObjects;
 use esker_storage::store::StoreError;
@@ -17,19 +17,15 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use metrics::counter;
 
-use super::{IntakeParts, ReadFailures, SourceMarker, SourceSegment};
+use super::{IntakeParts, ReadFailures, SourceBatch, SourceMarker, SourceSegment};
 use crate::merge::marker::marker_batch;
 use crate::round::RoundError;
-
-/// Where base offset and leader epoch stand in a batch; the CRC covers neither.
-const BASE_AT: std::ops::Range<usize> = 0..8;
-const EPOCH_AT: std::ops::Range<usize> = 12..16;
 
 /// One batch, ready to be written.
 pub(super) struct Piece {
     pub(super) at: TopicPartition,
     pub(super) batch: PlacedBatch,
-    pub(super) data: Bytes,
+    pub(super) data: BatchData,
 }
 
 /// What reading a chunk gave.
@@ -100,39 +96,24 @@ async fn read_segment(segment: &SourceSegment, objects: &NamedObjects) -> Result
     let range = segment.range();
     let start = range.start;
     let bytes = objects.read(&segment.object.name, range).await?;
-    let mut bytes = bytes
-        .try_into_mut()
-        .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
     let within = |position: u64| usize::try_from(position - start).expect("within what was read");
-    for batch in &segment.batches {
-        let from = within(batch.position);
-        let to = within(batch.position + u64::from(batch.meta.bytes));
-        check_batch(&bytes[from..to], &batch.meta).map_err(|why| ReadError::Damaged {
+    let piece = |batch: &SourceBatch| {
+        let stored = bytes.slice(within(batch.position)..within(batch.position + u64::from(batch.meta.bytes)));
+        check_batch(&stored, &batch.meta).map_err(|why| ReadError::Damaged {
             position: batch.position,
             why,
         })?;
-        patch(&mut bytes[from..to], batch.base, segment.name.incarnation);
-    }
-    let bytes = bytes.freeze();
-    let piece = |batch: &super::SourceBatch| {
-        let from = within(batch.position);
-        Piece {
+        Ok(Piece {
             at: batch.at,
             batch: PlacedBatch {
                 base: batch.base,
                 control: false,
                 meta: batch.meta,
             },
-            data: bytes.slice(from..within(batch.position + u64::from(batch.meta.bytes))),
-        }
+            data: BatchData::placed(&stored, batch.base, segment.name.incarnation),
+        })
     };
-    Ok(segment.batches.iter().map(piece).collect())
-}
-
-fn patch(batch: &mut [u8], base: Offset, epoch: IncarnationNumber) {
-    let epoch = i32::try_from(epoch.0).unwrap_or(i32::MAX);
-    batch[BASE_AT].copy_from_slice(&base.0.to_be_bytes());
-    batch[EPOCH_AT].copy_from_slice(&epoch.to_be_bytes());
+    segment.batches.iter().map(piece).collect()
 }
 
 /// The batches of markers. One whose partition is gone by now needs none.
@@ -143,7 +124,7 @@ pub(super) fn markers<'a>(markers: &'a [SourceMarker], replica: &'a Replica) -> 
         Some(Piece {
             at: marker.at,
             batch,
-            data,
+            data: data.into(),
         })
     })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use esker_segment::id::PartitionIndex;
 use esker_segment::index::BatchMeta;
 
@@ -17,6 +18,10 @@ fn range(partition: u32, start: i64, end: i64, timestamp: i64) -> Range {
         end: Offset(end),
         max_timestamp: Timestamp(timestamp),
     }
+}
+
+fn data() -> BatchData {
+    Bytes::from(vec![0; 100]).into()
 }
 
 /// Puts one batch of 100 bytes into each range.
@@ -36,7 +41,7 @@ fn assemble(ranges: &[Range], span_max: Option<Duration>, settings: &MergeSettin
             control: false,
             meta,
         };
-        assembler.push(batch, Bytes::from(vec![0; 100]));
+        assembler.push(batch, data());
     }
     let segment = assembler.build(&SegmentHeader::default()).unwrap();
     let slices = segment.index.slices.iter();
@@ -100,7 +105,7 @@ fn a_manifest_says_of_a_slice_what_its_object_says() {
             control: false,
             meta: meta(timestamp),
         };
-        assembler.push(batch, Bytes::from(vec![0; 100]));
+        assembler.push(batch, data());
     }
     let segment = assembler.build(&SegmentHeader::default()).unwrap();
     let name = ObjectName::Segment(SegmentName::default());

@@ -123,7 +123,10 @@ async fn markers_are_the_same_bytes_before_and_after_they_are_merged() {
     ];
     world.produce_batches(&node, batches).await;
     crate::transactions::end(&node, producer, true).await;
-    world.produce(&node, &[(at(topic, 0), 1, 10)]).await;
+    // Beside them one batch that is copied on its way and one that is not.
+    world
+        .produce(&node, &[(at(topic, 0), 1, 10), (at(topic, 1), 2, 20_000)])
+        .await;
     node.log.barrier().await.unwrap();
     let before = (node.read(at(topic, 0)).await, node.read(at(topic, 1)).await);
     assert_eq!(before.0.len(), 3);

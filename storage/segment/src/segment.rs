@@ -16,7 +16,7 @@ pub mod read;
 #[cfg(test)]
 mod tests;
 
-pub use build::{MergedBuilder, MergedSegment, Segment, SegmentBuilder};
+pub use build::{BatchData, MergedBuilder, MergedSegment, Segment, SegmentBuilder};
 pub use frame::{Footer, OrderList, Ordered, SegmentHeader, SegmentSpan};
 pub use read::{SegmentIndex, SegmentTail, check_segment};
 

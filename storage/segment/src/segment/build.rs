@@ -6,12 +6,14 @@
 //! Invariants: batches of one partition keep the order in which they were pushed; a large batch is never copied, many
 //! small ones never become many chunks.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 
 use super::frame::{Footer, OrderList, SegmentHeader};
 use super::{SEGMENT_HEADER_BYTES, Totals};
 use crate::checksum::content_hash;
-use crate::id::{Offset, TopicPartition};
+use crate::id::{IncarnationNumber, Offset, TopicPartition};
 use crate::index::{BatchIndex, BatchMeta, BatchPlace, Run};
 use crate::merged::{MergedIndex, PlacedBatch, Slice};
 use crate::wire::{Encoder, FormatError};
@@ -61,7 +63,7 @@ impl SegmentBuilder {
     /// # Errors
     /// `Invalid` when the meta data cannot be that of a batch, or of one of this length.
     pub fn push(&mut self, at: TopicPartition, meta: BatchMeta, data: Bytes) -> Result<(), FormatError> {
-        check_push(&meta, &data)?;
+        check_push(&meta, data.len())?;
         self.bytes += u64::from(meta.bytes);
         self.batches.push(Pushed { at, meta, data });
         Ok(())
@@ -93,7 +95,11 @@ impl SegmentBuilder {
     pub fn finish(self, header: &SegmentHeader, order: &OrderList) -> Segment {
         let mut sorted: Vec<usize> = (0..self.batches.len()).collect();
         sorted.sort_by_key(|&pushed| self.batches[pushed].at);
-        let mut layout = Layout::new(header, false, self.batches.iter().map(|batch| batch.data.len()));
+        let mut layout = Layout::new(
+            header,
+            false,
+            self.batches.iter().map(|batch| ([].as_slice(), &batch.data)),
+        );
         let mut index = BatchIndex::default();
         let mut places = vec![
             BatchPlace {
@@ -120,7 +126,7 @@ impl SegmentBuilder {
                 position: layout.position,
             };
             run.batches.push(*meta);
-            layout.batch(data);
+            layout.batch(&[], data);
         }
         let mut encoded = Encoder::new();
         index.encode(&mut encoded);
@@ -135,9 +141,9 @@ impl SegmentBuilder {
     }
 }
 
-fn check_push(meta: &BatchMeta, data: &Bytes) -> Result<(), FormatError> {
+fn check_push(meta: &BatchMeta, length: usize) -> Result<(), FormatError> {
     meta.check()?;
-    if usize::try_from(meta.bytes).ok() == Some(data.len()) {
+    if usize::try_from(meta.bytes).ok() == Some(length) {
         Ok(())
     } else {
         Err(FormatError::Invalid {
@@ -146,11 +152,60 @@ fn check_push(meta: &BatchMeta, data: &Bytes) -> Result<(), FormatError> {
     }
 }
 
+/// The first bytes of a batch: all that changes when it gets its place is in them.
+const PREFIX_BYTES: usize = 16;
+/// Where base offset and leader epoch stand in it; the CRC covers neither.
+const BASE_AT: Range<usize> = 0..8;
+const EPOCH_AT: Range<usize> = 12..16;
+
+/// A batch on its way into a merged segment. What is written anew stands beside what was stored, which is not copied.
+#[derive(Clone, Debug)]
+pub struct BatchData {
+    prefix: Option<[u8; PREFIX_BYTES]>,
+    rest: Bytes,
+}
+
+impl BatchData {
+    /// A batch that was stored before it had a place, at its place.
+    ///
+    /// # Panics
+    /// When it is shorter than the header of a batch.
+    #[must_use]
+    pub fn placed(stored: &Bytes, base: Offset, epoch: IncarnationNumber) -> Self {
+        let mut prefix: [u8; PREFIX_BYTES] = *stored.first_chunk().expect("a batch has a header");
+        let epoch = i32::try_from(epoch.0).unwrap_or(i32::MAX);
+        prefix[BASE_AT].copy_from_slice(&base.0.to_be_bytes());
+        prefix[EPOCH_AT].copy_from_slice(&epoch.to_be_bytes());
+        Self {
+            prefix: Some(prefix),
+            rest: stored.slice(PREFIX_BYTES..),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.prefix().len() + self.rest.len()
+    }
+
+    fn prefix(&self) -> &[u8] {
+        self.prefix.as_ref().map_or(&[], |prefix| prefix)
+    }
+}
+
+/// A batch as it was stored.
+impl From<Bytes> for BatchData {
+    fn from(stored: Bytes) -> Self {
+        Self {
+            prefix: None,
+            rest: stored,
+        }
+    }
+}
+
 /// Gathers the slices of a merged segment, which come in their final order.
 #[derive(Clone, Debug, Default)]
 pub struct MergedBuilder {
     index: MergedIndex,
-    data: Vec<Bytes>,
+    data: Vec<BatchData>,
     bytes: u64,
 }
 
@@ -192,8 +247,9 @@ impl MergedBuilder {
     ///
     /// # Errors
     /// `Invalid` when the meta data cannot be that of a batch of this length, or no slice is begun.
-    pub fn push(&mut self, batch: PlacedBatch, data: Bytes) -> Result<(), FormatError> {
-        check_push(&batch.meta, &data)?;
+    pub fn push(&mut self, batch: PlacedBatch, data: impl Into<BatchData>) -> Result<(), FormatError> {
+        let data = data.into();
+        check_push(&batch.meta, data.len())?;
         let slice = self.index.slices.last_mut().ok_or(FormatError::Invalid {
             what: "batch outside slices",
         })?;
@@ -215,8 +271,10 @@ impl MergedBuilder {
     /// `Invalid` when slices or batches are not in order.
     pub fn finish(self, header: &SegmentHeader) -> Result<MergedSegment, FormatError> {
         self.index.check()?;
-        let mut layout = Layout::new(header, true, self.data.iter().map(Bytes::len));
-        self.data.iter().for_each(|data| layout.batch(data));
+        let mut layout = Layout::new(header, true, self.data.iter().map(|data| (data.prefix(), &data.rest)));
+        for data in &self.data {
+            layout.batch(data.prefix(), &data.rest);
+        }
         let index_position = layout.position;
         let mut next = SEGMENT_HEADER_BYTES;
         let mut positions = Vec::with_capacity(self.index.slices.len());
@@ -248,27 +306,39 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(header: &SegmentHeader, merged: bool, lengths: impl Iterator<Item = usize>) -> Self {
-        let copied: usize = lengths.filter(|&length| length < COPY_BELOW_BYTES).sum();
+    /// For all that [`Layout::batch`] will be given.
+    fn new<'a>(header: &SegmentHeader, merged: bool, batches: impl Iterator<Item = (&'a [u8], &'a Bytes)>) -> Self {
+        // Each of the large ones is a chunk, behind one of what is copied, and the last such chunk is before the tail.
+        let (mut copied, mut chunks) = (0, 2);
+        for (prefix, rest) in batches {
+            copied += prefix.len();
+            if rest.len() < COPY_BELOW_BYTES {
+                copied += rest.len();
+            } else {
+                chunks += 1 + usize::from(!prefix.is_empty());
+            }
+        }
         let mut out = Encoder::new();
         header.encode(merged, &mut out);
         let mut shared = BytesMut::with_capacity(out.len() + copied);
         shared.extend_from_slice(out.as_slice());
         Self {
-            chunks: Vec::new(),
+            chunks: Vec::with_capacity(chunks),
             shared,
             position: SEGMENT_HEADER_BYTES,
         }
     }
 
-    fn batch(&mut self, data: &Bytes) {
-        if data.len() < COPY_BELOW_BYTES {
-            self.shared.extend_from_slice(data);
+    /// The next batch: its first bytes, if they are apart, and the others.
+    fn batch(&mut self, prefix: &[u8], rest: &Bytes) {
+        self.shared.extend_from_slice(prefix);
+        if rest.len() < COPY_BELOW_BYTES {
+            self.shared.extend_from_slice(rest);
         } else {
             self.end_shared();
-            self.chunks.push(data.clone());
+            self.chunks.push(rest.clone());
         }
-        self.position += u64::try_from(data.len()).expect("a length fits 64 bits");
+        self.position += u64::try_from(prefix.len() + rest.len()).expect("a length fits 64 bits");
     }
 
     fn end_shared(&mut self) {

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::build::COPY_BELOW_BYTES;
 use super::{
-    MergedBuilder, OrderList, Ordered, SEGMENT_HEADER_BYTES, Segment, SegmentBuilder, SegmentHeader, SegmentIndex,
-    SegmentSpan, SegmentTail, check_segment,
+    BatchData, MergedBuilder, OrderList, Ordered, SEGMENT_HEADER_BYTES, Segment, SegmentBuilder, SegmentHeader,
+    SegmentIndex, SegmentSpan, SegmentTail, check_segment,
 };
 use crate::checksum::{check_batch, crc32c};
 use crate::id::{
@@ -263,6 +263,52 @@ fn a_merged_segment_reads_back_with_its_offsets() {
     assert_eq!(tail.index, SegmentIndex::Merged(segment.index));
     assert_eq!(segment.positions, [SEGMENT_HEADER_BYTES, 64 + 150, 64 + 150]);
     assert_eq!(segment.index_position, tail.footer.index_position);
+}
+
+#[test]
+fn a_batch_gets_its_place_without_a_copy_and_nothing_else_of_it_changes() {
+    let lengths = [
+        61,
+        COPY_BELOW_BYTES,
+        COPY_BELOW_BYTES + 15,
+        COPY_BELOW_BYTES + 16,
+        90,
+        20_000,
+        70_000,
+    ];
+    let mut builder = MergedBuilder::new();
+    builder.slice(at(1, 0), Offset(40), Offset(100));
+    let (mut expected, mut large) = (Vec::new(), Vec::new());
+    for (base, bytes) in (40..).step_by(3).zip(lengths) {
+        let (meta, stored) = batch(bytes, 0xab);
+        let placed = PlacedBatch {
+            base: Offset(base),
+            control: false,
+            meta,
+        };
+        builder
+            .push(placed, BatchData::placed(&stored, placed.base, IncarnationNumber(7)))
+            .unwrap();
+        let mut patched = stored.to_vec();
+        patched[..8].copy_from_slice(&base.to_be_bytes());
+        patched[12..16].copy_from_slice(&[0, 0, 0, 7]);
+        expected.extend(patched);
+        large.extend((bytes - 16 >= COPY_BELOW_BYTES).then_some(stored));
+    }
+    let segment = builder.finish(&header()).unwrap();
+    let object = segment.chunks.concat();
+    assert_eq!(object.len() as u64, segment.length_bytes);
+    assert_eq!(object[64..64 + expected.len()], expected);
+    check_segment(&object).unwrap();
+    for stored in large {
+        let rest = stored.as_ptr().wrapping_add(16);
+        assert!(segment.chunks.iter().any(|chunk| chunk.as_ptr() == rest));
+    }
+    assert_eq!(
+        segment.chunks.len(),
+        3 + 3 + 1,
+        "what is small is gathered between the large ones"
+    );
 }
 
 #[test]
