@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use esker_metadata::log::{EXTRAS_BYTES_MAX, EXTRAS_MAX, extras_bytes};
 use esker_metadata::store::{Compare, Op};
-use esker_model::entry::{CommitRecord, ENTRIES_MAX, Entry, RECORD_BYTES_MAX, SegmentEntry};
+use esker_model::entry::{Entry, RecordBuilder};
 use esker_model::{BatchVerdict, EntryVerdict};
 use esker_segment::id::{SegmentNumber, TopicPartition};
 use esker_segment::index::BatchMeta;
@@ -42,7 +42,7 @@ pub struct Flushed {
     /// Which segment of the session.
     pub number: SegmentNumber,
     /// Their bytes.
-    pub segment: SegmentBuilder,
+    pub segment: Arc<SegmentBuilder>,
     /// In the order in which they entered.
     pub batches: Vec<Entering>,
     /// The commits that this agent had folded since the segment before. They are in no other segment of its.
@@ -53,7 +53,7 @@ pub struct Flushed {
 #[derive(Debug)]
 pub struct Uploaded {
     /// Its entry.
-    pub entry: SegmentEntry,
+    pub entry: Entry,
     /// For each batch of the flush, its place among the verdicts.
     pub verdict_places: Vec<usize>,
 }
@@ -108,9 +108,6 @@ pub enum Ready {
     /// An item that no commit can hold: it fails, nothing else.
     TooLarge(Item),
 }
-
-/// Room kept in a record for its frame.
-const FRAME_BYTES: usize = 64;
 
 /// What a commit carries beside its record.
 #[derive(Clone, Copy, Default)]
@@ -189,39 +186,32 @@ impl Pipeline {
     /// Takes the items of the next commit: all that are next in line and ready, within the limits of a record. A proposal
     /// with compares of its own is alone in its commit, so that a refusal concerns only itself.
     pub fn take_ready(&mut self) -> Option<Ready> {
-        let mut record = CommitRecord::default();
+        let mut record = RecordBuilder::default();
         let mut items = Vec::new();
-        let mut bytes = FRAME_BYTES;
         let mut extras = Extras::default();
         while let Some(next) = self.items.front() {
             let (entries, own_extras, alone) = match next {
                 Item::Segment {
                     uploaded: Some(uploaded),
                     ..
-                } => (vec![Entry::Segment(uploaded.entry.clone())], Extras::default(), false),
+                } => (std::slice::from_ref(&uploaded.entry), Extras::default(), false),
                 Item::Segment { uploaded: None, .. } => break,
                 Item::Entries(proposal) => {
                     let alone = !proposal.compares.is_empty();
-                    (proposal.entries.clone(), Extras::of(proposal), alone)
+                    (proposal.entries.as_slice(), Extras::of(proposal), alone)
                 }
             };
-            let cost: usize = entries.iter().map(Entry::encoded_len).sum();
-            let full = record.entries.len() + entries.len() > ENTRIES_MAX
-                || bytes + cost > RECORD_BYTES_MAX
-                || !extras.and(own_extras).fit();
-            if !items.is_empty() && (alone || full) {
+            if !items.is_empty() && alone {
                 break;
             }
-            let own = CommitRecord { entries };
-            if own.encode().is_err() || !own_extras.fit() {
+            let all_extras = extras.and(own_extras);
+            if !all_extras.fit() || record.push(entries).is_err() {
                 if items.is_empty() {
                     return self.items.pop_front().map(Ready::TooLarge);
                 }
                 break;
             }
-            bytes += cost;
-            extras = extras.and(own_extras);
-            record.entries.extend(own.entries);
+            extras = all_extras;
             items.extend(self.items.pop_front());
             if alone {
                 break;
@@ -230,11 +220,8 @@ impl Pipeline {
         if items.is_empty() {
             return None;
         }
-        let record = record
-            .encode()
-            .expect("each item fits by itself, and their sum was kept within the limits");
         Some(Ready::Commit(Group {
-            record: Bytes::from(record),
+            record: Bytes::from(record.finish()),
             items,
         }))
     }
@@ -269,11 +256,11 @@ pub fn verdicts_in_order(uploaded: &Uploaded, verdict: &EntryVerdict) -> Option<
     let EntryVerdict::Segment(verdicts) = verdict else {
         return None;
     };
-    uploaded
-        .verdict_places
-        .iter()
-        .map(|place| verdicts.get(*place).copied())
-        .collect()
+    let mut in_order = Vec::with_capacity(uploaded.verdict_places.len());
+    for place in &uploaded.verdict_places {
+        in_order.push(*verdicts.get(*place)?);
+    }
+    Some(in_order)
 }
 
 #[cfg(test)]

@@ -202,7 +202,7 @@ impl Writer {
             order.truncate(ORDER_MAX);
             let flushed = Flushed {
                 number,
-                segment,
+                segment: Arc::new(segment),
                 batches,
                 order,
             };
@@ -218,7 +218,7 @@ impl Writer {
         let upload = Upload {
             session: self.session.id(),
             number: flushed.number,
-            batches: flushed.segment.clone(),
+            batches: Arc::clone(&flushed.segment),
             order: OrderList {
                 commits: flushed.order.clone(),
             },
@@ -434,7 +434,7 @@ impl Writer {
             self.fail(
                 Flushed {
                     number: self.next_segment,
-                    segment,
+                    segment: Arc::new(segment),
                     batches,
                     order: Vec::new(),
                 },

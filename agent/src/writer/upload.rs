@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_model::entry::SegmentEntry;
+use esker_model::entry::{Entry, SegmentEntry};
 use esker_segment::id::{IncarnationId, IncarnationNumber, SegmentNumber, SessionId};
 use esker_segment::name::{ClusterId, SegmentName};
 use esker_segment::segment::{OrderList, SegmentBuilder, SegmentHeader};
@@ -54,7 +54,7 @@ pub struct Upload {
     /// Which of its segments.
     pub number: SegmentNumber,
     /// Its batches.
-    pub batches: SegmentBuilder,
+    pub batches: Arc<SegmentBuilder>,
     /// Commits folded since the segment before.
     pub order: OrderList,
 }
@@ -92,14 +92,14 @@ impl Uploader {
         };
         let verdict_places = verdict_places(&segment);
         self.cache.insert(&key, segment.chunks);
-        let entry = SegmentEntry {
+        let entry = Entry::Segment(SegmentEntry {
             name,
             bytes: segment.length_bytes,
             content_hash: segment.content_hash,
             zone: self.zone,
             confirmed: 0,
             index: segment.index,
-        };
+        });
         (upload.number, Uploaded { entry, verdict_places })
     }
 }

@@ -17,7 +17,7 @@ pub(crate) mod body;
 mod codec;
 
 pub(crate) use codec::FIRST_LEVEL;
-pub use codec::{MalformedRecord, NotEncodable};
+pub use codec::{MalformedRecord, NotEncodable, RecordBuilder};
 
 /// Most entries of one commit.
 pub const ENTRIES_MAX: usize = 32;

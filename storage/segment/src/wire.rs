@@ -142,6 +142,11 @@ impl Encoder {
         &self.out
     }
 
+    /// Takes back everything beyond so many bytes.
+    pub fn truncate(&mut self, bytes: usize) {
+        self.out.truncate(bytes);
+    }
+
     /// The bytes.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {

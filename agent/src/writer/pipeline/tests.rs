@@ -1,6 +1,6 @@
 //! What goes into a commit, and what cannot.
 
-use esker_model::entry::{OffsetAction, OffsetChange, OffsetCommit, Offsets};
+use esker_model::entry::{CommitRecord, OffsetAction, OffsetChange, OffsetCommit, Offsets};
 use esker_segment::id::{Offset, PartitionIndex, Timestamp, TopicId};
 
 use super::*;

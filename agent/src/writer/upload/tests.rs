@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_model::entry::Entry;
 use esker_segment::id::{IncarnationId, IncarnationNumber, SegmentNumber, SessionId};
 use esker_segment::name::{ClusterId, ObjectName, SegmentName};
 use esker_segment::segment::{OrderList, SegmentBuilder};
@@ -36,11 +37,14 @@ async fn upload(uploader: &Uploader, number: u64) -> SegmentName {
     let upload = Upload {
         session: SessionId(7),
         number: SegmentNumber(number),
-        batches: SegmentBuilder::new(),
+        batches: Arc::new(SegmentBuilder::new()),
         order: OrderList::default(),
     };
     let (_, uploaded) = uploader.clone().run(upload).await;
-    uploaded.entry.name
+    let Entry::Segment(entry) = uploaded.entry else {
+        panic!("no segment: {:?}", uploaded.entry);
+    };
+    entry.name
 }
 
 fn attempts(store: &SimulatedStore, number: u64) -> Vec<u32> {

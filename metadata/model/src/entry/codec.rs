@@ -17,6 +17,9 @@ use super::{
 
 /// Version of the frame.
 const VERSION: u8 = 1;
+/// What most bodies fit into, and what a batch adds to one.
+const BODY_BYTES: usize = 128;
+const BATCH_BYTES: usize = 16;
 /// Fewest bytes of an entry: kind, level, length.
 const ENTRY_BYTES_MIN: usize = 3;
 
@@ -62,26 +65,75 @@ pub enum NotEncodable {
 /// Feature level of all kinds so far.
 pub(crate) const FIRST_LEVEL: u16 = 1;
 
+/// The bytes of a record in the making: each entry is encoded once, when it comes.
+#[derive(Clone, Debug)]
+pub struct RecordBuilder {
+    out: Encoder,
+    entries: u8,
+}
+
+/// Where the number of entries stands in a record: it is small enough for one byte.
+const COUNT_AT: usize = 1;
+const _: () = assert!(ENTRIES_MAX < 0x80);
+
+impl Default for RecordBuilder {
+    fn default() -> Self {
+        let mut out = Encoder::with_capacity(256);
+        out.u8(VERSION);
+        out.u8(0);
+        Self { out, entries: 0 }
+    }
+}
+
+impl RecordBuilder {
+    /// Adds entries, at least one: all of them or none.
+    ///
+    /// # Errors
+    /// `NotEncodable` when a limit of the format is exceeded.
+    pub fn push(&mut self, entries: &[Entry]) -> Result<(), NotEncodable> {
+        let count = usize::from(self.entries) + entries.len();
+        let total = u8::try_from(count)
+            .ok()
+            .filter(|_| !entries.is_empty() && count <= ENTRIES_MAX);
+        let total = total.ok_or(NotEncodable::Entries(count))?;
+        let before = self.out.len();
+        let encoded = entries.iter().try_for_each(|entry| {
+            entry.check()?;
+            entry.encode(&mut self.out);
+            match self.out.len() {
+                bytes if bytes > RECORD_BYTES_MAX => Err(NotEncodable::Bytes(bytes)),
+                _ => Ok(()),
+            }
+        });
+        match encoded {
+            Ok(()) => self.entries = total,
+            Err(_) => self.out.truncate(before),
+        }
+        encoded
+    }
+
+    /// The bytes of the record.
+    ///
+    /// # Panics
+    /// When there is no entry.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        assert!(self.entries > 0, "a record has entries");
+        let mut bytes = self.out.finish();
+        bytes[COUNT_AT] = self.entries;
+        bytes
+    }
+}
+
 impl CommitRecord {
     /// The bytes of the record.
     ///
     /// # Errors
     /// `NotEncodable` when a limit of the format is exceeded.
     pub fn encode(&self) -> Result<Vec<u8>, NotEncodable> {
-        if self.entries.is_empty() || self.entries.len() > ENTRIES_MAX {
-            return Err(NotEncodable::Entries(self.entries.len()));
-        }
-        let mut out = Encoder::with_capacity(256);
-        out.u8(VERSION);
-        out.count(self.entries.len());
-        for entry in &self.entries {
-            entry.check()?;
-            entry.encode(&mut out);
-        }
-        if out.len() > RECORD_BYTES_MAX {
-            return Err(NotEncodable::Bytes(out.len()));
-        }
-        Ok(out.finish())
+        let mut record = RecordBuilder::default();
+        record.push(&self.entries)?;
+        Ok(record.finish())
     }
 
     /// Reads a record. Entries that do not decode are `Opaque`.
@@ -124,14 +176,6 @@ impl Entry {
         }
     }
 
-    /// Bytes that the entry takes in a record; what a committer needs to fill a record to its limit.
-    #[must_use]
-    pub fn encoded_len(&self) -> usize {
-        let mut out = Encoder::new();
-        self.encode(&mut out);
-        out.len()
-    }
-
     fn check(&self) -> Result<(), NotEncodable> {
         let text = |what, text: &str, max| {
             if text.len() > max {
@@ -164,7 +208,10 @@ impl Entry {
 
     /// Appends kind, level, length and body.
     pub(crate) fn encode(&self, out: &mut Encoder) {
-        let mut body = Encoder::new();
+        let mut body = Encoder::with_capacity(match self {
+            Self::Segment(segment) => BODY_BYTES + segment.index.batches() * BATCH_BYTES,
+            _ => BODY_BYTES,
+        });
         let (kind, level) = encode_body(self, &mut body);
         out.u8(kind);
         out.varint(u64::from(level));

@@ -1,6 +1,7 @@
 //! Bytes: what is written is read back, and nothing that is read does harm.
 
-use esker_model::{CommitRecord, EntryVerdict, Fold};
+use esker_model::entry::{Offsets, RecordBuilder};
+use esker_model::{CommitRecord, Entry, EntryVerdict, Fold};
 use esker_segment::container::{Container, ContainerBuilder, ContainerKind};
 use proptest::prelude::*;
 
@@ -27,6 +28,16 @@ fn folded(log: &[CommitRecord]) -> Fold {
     fold
 }
 
+/// An entry that no record can hold.
+fn too_long() -> Entry {
+    Entry::Offsets(Offsets {
+        group: "g".repeat(1 << 16).into(),
+        shard: 0,
+        txn: None,
+        changes: Vec::new(),
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
@@ -34,8 +45,15 @@ proptest! {
     fn records_are_read_as_they_were_written(log in log(3)) {
         for record in log {
             let bytes = record.encode().unwrap();
-            let lengths: usize = record.entries.iter().map(esker_model::Entry::encoded_len).sum();
-            prop_assert_eq!(bytes.len(), lengths + 2);
+            let mut one_by_one = RecordBuilder::default();
+            for entry in &record.entries {
+                one_by_one.push(std::slice::from_ref(entry)).unwrap();
+                // What is refused leaves nothing behind.
+                let too_many = vec![entry.clone(); 32];
+                prop_assert!(one_by_one.push(&too_many).is_err());
+                prop_assert!(one_by_one.push(&[entry.clone(), too_long()]).is_err());
+            }
+            prop_assert_eq!(&one_by_one.finish(), &bytes);
             prop_assert_eq!(CommitRecord::decode(&bytes), Ok(record));
         }
     }

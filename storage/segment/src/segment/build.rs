@@ -22,6 +22,10 @@ use crate::wire::{Encoder, FormatError};
 /// of a request in memory. What clients gather by default, up to 16 KiB, is not copied.
 pub const COPY_BELOW_BYTES: usize = 8 * 1024;
 
+/// What most tails fit into, and what a batch adds to the index.
+const TAIL_BYTES: usize = 512;
+const BATCH_BYTES: usize = 16;
+
 /// Gathers the batches of a fresh segment.
 #[derive(Clone, Debug, Default)]
 pub struct SegmentBuilder {
@@ -92,7 +96,7 @@ impl SegmentBuilder {
     /// # Panics
     /// When the order list does not ascend.
     #[must_use]
-    pub fn finish(self, header: &SegmentHeader, order: &OrderList) -> Segment {
+    pub fn finish(&self, header: &SegmentHeader, order: &OrderList) -> Segment {
         let mut sorted: Vec<usize> = (0..self.batches.len()).collect();
         sorted.sort_by_key(|&pushed| self.batches[pushed].at);
         let mut layout = Layout::new(
@@ -109,26 +113,26 @@ impl SegmentBuilder {
             };
             sorted.len()
         ];
-        for pushed in sorted {
-            let Pushed { at, meta, data } = &self.batches[pushed];
-            if index.runs.last().is_none_or(|run| run.at() != *at) {
-                index.runs.push(Run {
-                    topic: at.topic,
-                    partition: at.partition,
-                    batches: Vec::new(),
-                });
+        for of_run in sorted.chunk_by(|one, next| self.batches[*one].at == self.batches[*next].at) {
+            let at = self.batches[of_run[0]].at;
+            let mut batches = Vec::with_capacity(of_run.len());
+            for &pushed in of_run {
+                let Pushed { meta, data, .. } = &self.batches[pushed];
+                places[pushed] = BatchPlace {
+                    run: index.runs.len(),
+                    batch: batches.len(),
+                    position: layout.position,
+                };
+                batches.push(*meta);
+                layout.batch(&[], data);
             }
-            let runs = index.runs.len();
-            let run = index.runs.last_mut().expect("one was just pushed");
-            places[pushed] = BatchPlace {
-                run: runs - 1,
-                batch: run.batches.len(),
-                position: layout.position,
-            };
-            run.batches.push(*meta);
-            layout.batch(&[], data);
+            index.runs.push(Run {
+                topic: at.topic,
+                partition: at.partition,
+                batches,
+            });
         }
-        let mut encoded = Encoder::new();
+        let mut encoded = Encoder::with_capacity(TAIL_BYTES + sorted.len() * BATCH_BYTES);
         index.encode(&mut encoded);
         let (chunks, length_bytes, content_hash) = layout.finish(encoded, &index, order, false);
         Segment {
