@@ -33,8 +33,15 @@ use esker_segment::wire::{Decoder, Encoder, FormatError};
 const DIGITS: usize = 16;
 
 /// A number as it stands in a key.
-fn digits(number: u64) -> String {
-    format!("{number:016x}")
+fn digits(number: u64) -> [u8; DIGITS] {
+    const HEX: [u8; 16] = *b"0123456789abcdef";
+    let mut digits = [b'0'; DIGITS];
+    let mut left = number;
+    for digit in digits.iter_mut().rev() {
+        *digit = HEX[usize::try_from(left & 0xf).expect("four bits")];
+        left >>= 4;
+    }
+    digits
 }
 
 /// The inverse of [`digits`].
@@ -46,7 +53,7 @@ fn parse_digits(text: &[u8]) -> Option<u64> {
 
 /// A key of a family that has one number.
 fn numbered(prefix: &str, number: u64) -> Bytes {
-    Bytes::from(format!("{prefix}{}", digits(number)))
+    Bytes::from([prefix.as_bytes(), &digits(number)].concat())
 }
 
 fn parse_numbered(prefix: &str, key: &[u8]) -> Option<u64> {

@@ -37,7 +37,8 @@ pub struct Member {
 /// The key of a record.
 #[must_use]
 pub fn key(shard: u16, number: u64) -> Bytes {
-    Bytes::from(format!("{PREFIX}{shard:04x}/m/{}", digits(number)))
+    let shard = format!("{PREFIX}{shard:04x}/m/");
+    Bytes::from([shard.as_bytes(), &digits(number)].concat())
 }
 
 /// The inverse of [`key`], for a key of that shard.

@@ -13,7 +13,7 @@ pub const RECORD_BYTES_MAX: usize = 1 << 20;
 /// The key of a record.
 #[must_use]
 pub fn key(session: SessionId, number: CommitNumber) -> Bytes {
-    Bytes::from(format!("{PREFIX}{}/{}", digits(session.0), digits(number.0)))
+    Bytes::from([PREFIX.as_bytes(), &digits(session.0), b"/", &digits(number.0)].concat())
 }
 
 /// The inverse of [`key`].

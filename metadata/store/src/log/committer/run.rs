@@ -152,7 +152,7 @@ impl Runner {
             // The number is voided when it is first in line. Before that an earlier void may not be known to have
             // happened, and this one would wipe out the mark that tells.
             Why::Compare(compare) => {
-                slot.refused = Some(compare);
+                slot.refuse(&self.session, compare);
                 slot.backoff.reset();
                 slot.stage = Stage::Parked;
             }

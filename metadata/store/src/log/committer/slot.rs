@@ -22,6 +22,8 @@ pub(super) const FIXED_OPS: usize = 3;
 pub(super) const FIXED_READS: usize = 4;
 /// Compares that come before the caller's: session, progress, incarnation.
 const FIXED_COMPARES: usize = 3;
+/// The first of them; a number that is used up has no other, but a mark.
+const PROGRESS_OPS: usize = 1;
 /// Where the put of the head stands among the changes.
 const HEAD_AT: usize = 2;
 
@@ -61,8 +63,7 @@ pub(super) struct Slot {
     pub(super) sent_at: Instant,
     pub(super) answer: oneshot::Sender<CommitResult>,
     pub(super) backoff: Backoff,
-    commit: Txn,
-    void: Txn,
+    txn: Txn,
 }
 
 /// Why a commit or a void was refused.
@@ -84,30 +85,38 @@ pub(super) enum Why {
 
 impl Slot {
     pub(super) fn new(cluster: &Cluster, session: &SessionFacts, floor: LogIndex, submitted: Submitted) -> Self {
-        let number = submitted.next.commits;
-        let commit = commit_txn(cluster, session, &submitted);
         Self {
-            number,
+            number: submitted.next.commits,
             stage: Stage::Parked,
             maybe: false,
             refused: None,
             early_in_front: false,
             floor,
             sent_at: Instant::now(),
-            backoff: Backoff::new(session.id.0 ^ number.0.rotate_left(32)),
-            void: void_txn(cluster, session, &submitted),
-            commit,
+            backoff: Backoff::new(session.id.0 ^ submitted.next.commits.0.rotate_left(32)),
+            txn: commit_txn(cluster, session, &submitted),
             answer: submitted.answer,
         }
     }
 
     /// The transaction to send: always the identical one, until the number is to be voided.
     pub(super) const fn txn(&self) -> &Txn {
-        if self.refused.is_some() {
-            &self.void
-        } else {
-            &self.commit
-        }
+        &self.txn
+    }
+
+    /// A condition of the caller does not hold. From now on the number is to be used up without a record, so that no earlier
+    /// attempt of the commit can ever apply and the commits after it, which compare what it leaves behind, stay what they
+    /// are.
+    pub(super) fn refuse(&mut self, session: &SessionFacts, compare: usize) {
+        self.refused = Some(compare);
+        self.txn.compares.truncate(FIXED_COMPARES);
+        self.txn.then.truncate(PROGRESS_OPS);
+        self.txn.then.push(Op::Put {
+            key: void::key(session.id),
+            value: void::encode(self.number),
+            lease: session.lease.id,
+        });
+        self.txn.otherwise.truncate(FIXED_READS);
     }
 
     /// What a transaction that applied has brought about.
@@ -180,21 +189,6 @@ fn commit_txn(cluster: &Cluster, session: &SessionFacts, submitted: &Submitted) 
     let keys: BTreeSet<&Bytes> = commit.compares.iter().map(Compare::key).collect();
     txn.otherwise.extend(keys.into_iter().cloned().map(Op::Get));
     txn
-}
-
-/// Uses the number up without a record, so that no earlier attempt of the commit can ever apply and the commits after it,
-/// which compare what it leaves behind, stay what they are.
-fn void_txn(cluster: &Cluster, session: &SessionFacts, submitted: &Submitted) -> Txn {
-    let mark = Op::Put {
-        key: void::key(session.id),
-        value: void::encode(submitted.next.commits),
-        lease: session.lease.id,
-    };
-    Txn {
-        compares: fixed_compares(cluster, session, submitted),
-        then: vec![put_progress(session, submitted), mark],
-        otherwise: fixed_reads(session),
-    }
 }
 
 fn fixed_compares(cluster: &Cluster, session: &SessionFacts, submitted: &Submitted) -> Vec<Compare> {
