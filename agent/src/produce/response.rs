@@ -70,48 +70,50 @@ impl Slot {
 
 pub(super) fn build(agent: &Agent, slots: Vec<Slot>, outcomes: &[Outcome]) -> ProduceResponse {
     let mut responses: Vec<TopicProduceResponse> = Vec::new();
-    let mut last: Option<TopicRef> = None;
-    for slot in slots {
-        if last.as_ref() != Some(&slot.topic) {
-            let (name, topic_id) = match &slot.topic {
-                TopicRef::Name(name) => (name.clone(), Uuid::ZERO),
-                TopicRef::Id(id) => (Str::default(), *id),
-            };
-            responses.push(TopicProduceResponse {
-                name,
-                topic_id,
-                partition_responses: Vec::new(),
-            });
-            last = Some(slot.topic.clone());
-        }
-        let answered = match slot.state {
-            State::Refused(refusal) => {
-                let at = agent.known_topic(&slot.topic).and_then(|topic| {
-                    let partition = u32::try_from(slot.index)
-                        .ok()
-                        .filter(|index| *index < topic.partitions)?;
-                    Some(TopicPartition {
-                        topic: topic.id,
-                        partition: PartitionIndex(partition),
-                    })
-                });
-                refused(agent, slot.index, at, refusal)
-            }
-            State::Entered {
-                at,
-                ack,
-                log_append_time_ms,
-            } => judged(agent, slot.index, at, outcomes[ack], log_append_time_ms),
+    let mut slots = slots.into_iter();
+    while let Some(first) = slots.next() {
+        let (name, topic_id) = match &first.topic {
+            TopicRef::Name(name) => (name.clone(), Uuid::ZERO),
+            TopicRef::Id(id) => (Str::default(), *id),
         };
-        responses
-            .last_mut()
-            .expect("one was just pushed")
-            .partition_responses
-            .push(answered);
+        let others = slots.as_slice().iter().take_while(|slot| slot.topic == first.topic);
+        let others = others.count();
+        let mut partition_responses = Vec::with_capacity(1 + others);
+        for slot in std::iter::once(first).chain(slots.by_ref().take(others)) {
+            partition_responses.push(answer(agent, slot, outcomes));
+        }
+        responses.push(TopicProduceResponse {
+            name,
+            topic_id,
+            partition_responses,
+        });
     }
     ProduceResponse {
         responses,
         ..Default::default()
+    }
+}
+
+/// The answer to one partition.
+fn answer(agent: &Agent, slot: Slot, outcomes: &[Outcome]) -> PartitionProduceResponse {
+    match slot.state {
+        State::Refused(refusal) => {
+            let at = agent.known_topic(&slot.topic).and_then(|topic| {
+                let partition = u32::try_from(slot.index)
+                    .ok()
+                    .filter(|index| *index < topic.partitions)?;
+                Some(TopicPartition {
+                    topic: topic.id,
+                    partition: PartitionIndex(partition),
+                })
+            });
+            refused(agent, slot.index, at, refusal)
+        }
+        State::Entered {
+            at,
+            ack,
+            log_append_time_ms,
+        } => judged(agent, slot.index, at, outcomes[ack], log_append_time_ms),
     }
 }
 
