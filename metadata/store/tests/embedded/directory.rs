@@ -109,7 +109,7 @@ async fn a_closed_store_says_so() {
 async fn a_file_of_another_kind_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(
-        directory.path().join("metadata.redb"),
+        directory.path().join("metadata.journal"),
         b"hello, I am a text file and long enough to be read",
     )
     .unwrap();

@@ -29,11 +29,8 @@ struct File {
     dirty: Vec<Change>,
 }
 
-#[derive(Clone, Debug)]
-enum Change {
-    Write(usize, Vec<u8>),
-    Length(usize),
-}
+/// A write: where, and what.
+type Change = (usize, Vec<u8>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -55,22 +52,17 @@ pub(crate) struct Machine {
 }
 
 impl File {
-    fn change(&mut self, change: Change) {
-        apply(&mut self.visible, &change);
-        self.dirty.push(change);
+    fn write(&mut self, at: usize, data: &[u8]) {
+        apply(&mut self.visible, at, data);
+        self.dirty.push((at, data.to_vec()));
     }
 }
 
-fn apply(bytes: &mut Vec<u8>, change: &Change) {
-    match change {
-        Change::Write(at, data) => {
-            if bytes.len() < at + data.len() {
-                bytes.resize(at + data.len(), 0);
-            }
-            bytes[*at..at + data.len()].copy_from_slice(data);
-        }
-        Change::Length(length) => bytes.resize(*length, 0),
+fn apply(bytes: &mut Vec<u8>, at: usize, data: &[u8]) {
+    if bytes.len() < at + data.len() {
+        bytes.resize(at + data.len(), 0);
     }
+    bytes[at..at + data.len()].copy_from_slice(data);
 }
 
 impl State {
@@ -88,19 +80,10 @@ impl State {
 
     /// What reaches the platter of changes that no sync confirmed: each sector or not.
     fn tear(&mut self, file: &mut File) {
-        for change in std::mem::take(&mut file.dirty) {
-            match change {
-                Change::Length(length) => {
-                    if self.hits(500) {
-                        file.durable.resize(length, 0);
-                    }
-                }
-                Change::Write(at, data) => {
-                    for (sector, part) in data.chunks(SECTOR).enumerate() {
-                        if self.hits(500) {
-                            apply(&mut file.durable, &Change::Write(at + sector * SECTOR, part.to_vec()));
-                        }
-                    }
+        for (at, data) in std::mem::take(&mut file.dirty) {
+            for (sector, part) in data.chunks(SECTOR).enumerate() {
+                if self.hits(500) {
+                    apply(&mut file.durable, at + sector * SECTOR, part);
                 }
             }
         }
@@ -260,20 +243,10 @@ impl Disk for Handle {
             if state.hits(state.day.write_fails) {
                 // Part of it may have been written all the same.
                 let some = usize::try_from(state.roll()).unwrap() % (data.len() + 1);
-                file.change(Change::Write(at, data[..some].to_vec()));
+                file.write(at, &data[..some]);
                 return Err(io::Error::other("injected: write"));
             }
-            file.change(Change::Write(at, data.to_vec()));
-            Ok(())
-        })
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.with(|state, file| {
-            if state.day.capacity.is_some_and(|capacity| bytes > capacity) {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            file.change(Change::Length(usize::try_from(bytes).unwrap()));
+            file.write(at, data);
             Ok(())
         })
     }
@@ -285,8 +258,8 @@ impl Disk for Handle {
                 state.tear(file);
                 return Err(io::Error::other("injected: sync"));
             }
-            for change in std::mem::take(&mut file.dirty) {
-                apply(&mut file.durable, &change);
+            for (at, data) in std::mem::take(&mut file.dirty) {
+                apply(&mut file.durable, at, &data);
             }
             Ok(())
         })

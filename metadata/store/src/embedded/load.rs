@@ -1,0 +1,205 @@
+//! Reading the metadata file when the store opens.
+//!
+//! Owns: what is in it, where it ends, and whether its end was torn by a crash or acknowledged changes are damaged.
+//! Does not own: the bytes (`frame`), writing (`journal`).
+//!
+//! Invariants: one frame at most was under way when the process before died, so behind the first one that is not whole there
+//! can be no other; if there is, the store does not open. Nothing is allocated beyond the length of the file.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use esker_segment::wire::FormatError;
+
+use super::disk::Disk;
+use super::frame::{self, FileId, Frame, HEAD_BYTES, PREFIX_BYTES};
+use super::journal::{Journal, Place};
+use crate::store::{KeyValue, Revision};
+
+/// Read at a time, or a whole frame if that is more.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// Why a file could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operating system refused.
+    #[error("metadata file cannot be opened: {0}")]
+    Storage(#[from] io::Error),
+    /// It is not ours, or of another version.
+    #[error("metadata file is damaged: {0}")]
+    Format(#[from] FormatError),
+    /// Acknowledged changes cannot be read.
+    #[error(
+        "metadata file is damaged at byte {at}, and changes behind it were acknowledged; nothing was changed, put back a copy of it"
+    )]
+    Damaged {
+        /// Where.
+        at: u64,
+    },
+    /// Its end is missing.
+    #[error(
+        "metadata file is cut off: it had {needed} bytes at least and has {found}; nothing was changed, put back a copy of it"
+    )]
+    Cut {
+        /// How long it is.
+        found: u64,
+        /// How long it was.
+        needed: u64,
+    },
+}
+
+/// What is in a file.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) revision: Revision,
+    pub(super) keys: BTreeMap<Bytes, KeyValue>,
+    /// The file, unless its end is torn: then it must be written anew before anything is appended.
+    pub(super) journal: Option<Journal>,
+}
+
+/// Reads all of a file.
+pub(super) fn load(disk: Arc<dyn Disk>) -> Result<Loaded, OpenError> {
+    let mut tape = Tape::new(&*disk)?;
+    let (len, head_bytes) = (tape.len, wide(HEAD_BYTES));
+    let head = tape.get(0, HEAD_BYTES)?.ok_or(FormatError::Truncated {
+        needed: head_bytes,
+        left: len,
+    })?;
+    let file = frame::decode_head(head)?;
+    let mut at = Place {
+        file,
+        sequence: 0,
+        complete_at: 0,
+        end: head_bytes,
+        room_end: len,
+    };
+    let (mut revision, mut keys, mut needed) = (Revision(0), BTreeMap::new(), 0);
+    while let Some((bytes, mut frame)) = tape.frame(at.end)? {
+        if (frame.head.file, frame.head.sequence) != (file, at.sequence) {
+            break;
+        }
+        while let Some((key, row)) = frame.next_change()? {
+            match row {
+                Some(kv) => keys.insert(key, kv),
+                None => keys.remove(&key),
+            };
+        }
+        revision = frame.head.revision;
+        at.sequence += 1;
+        at.end += bytes;
+        if frame.head.file_bytes > 0 && needed == 0 {
+            at.complete_at = at.end;
+        }
+        needed = frame.head.file_bytes;
+    }
+    if needed == 0 || tape.has_frame_after(at.end, file, at.sequence)? {
+        return Err(OpenError::Damaged { at: at.end });
+    }
+    if len < needed {
+        return Err(OpenError::Cut { found: len, needed });
+    }
+    let torn = !tape.is_zero_from(at.end)?;
+    let journal = (!torn).then(|| Journal::resume(Arc::clone(&disk), at));
+    Ok(Loaded {
+        revision,
+        keys,
+        journal,
+    })
+}
+
+/// A file, and the piece of it that is in memory.
+struct Tape<'a> {
+    disk: &'a dyn Disk,
+    len: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl<'a> Tape<'a> {
+    fn new(disk: &'a dyn Disk) -> io::Result<Self> {
+        Ok(Self {
+            disk,
+            len: disk.len()?,
+            window: Vec::new(),
+            window_at: 0,
+        })
+    }
+
+    fn left(&self, at: u64) -> usize {
+        usize::try_from(self.len.saturating_sub(at)).unwrap_or(usize::MAX)
+    }
+
+    /// These bytes, if the file goes that far.
+    fn get(&mut self, at: u64, bytes: usize) -> io::Result<Option<&[u8]>> {
+        let left = self.left(at);
+        if bytes > left {
+            return Ok(None);
+        }
+        let within = |this: &Self| {
+            let from = usize::try_from(at.checked_sub(this.window_at)?).ok()?;
+            (from.checked_add(bytes)? <= this.window.len()).then_some(from)
+        };
+        if within(self).is_none() {
+            self.window.resize(bytes.max(WINDOW_BYTES).min(left), 0);
+            self.disk.read(at, &mut self.window)?;
+            self.window_at = at;
+        }
+        Ok(within(self).map(|from| &self.window[from..from + bytes]))
+    }
+
+    /// The frame that begins there, if it is whole, and how long it is.
+    fn frame(&mut self, at: u64) -> io::Result<Option<(u64, Frame<'_>)>> {
+        let Some(prefix) = self.get(at, PREFIX_BYTES)?.and_then(|prefix| prefix.try_into().ok()) else {
+            return Ok(None);
+        };
+        let bytes = frame::frame_bytes(prefix);
+        let frame = self.get(at, bytes)?.and_then(Frame::check);
+        Ok(frame.map(|frame| (wide(bytes), frame)))
+    }
+
+    /// Whether a later frame of this file than number `sequence` begins anywhere from `at` on.
+    fn has_frame_after(&mut self, at: u64, file: FileId, sequence: u64) -> io::Result<bool> {
+        // The file's id is what a frame can be found by: it stands behind the prefix.
+        let mark = file.0.to_le_bytes();
+        let mut from = at;
+        loop {
+            let bytes = self.left(from).min(WINDOW_BYTES);
+            let Some(piece) = self.get(from, bytes)?.filter(|piece| piece.len() >= mark.len()) else {
+                return Ok(false);
+            };
+            let Some(found) = piece.windows(mark.len()).position(|some| some == mark) else {
+                from += wide(bytes - (mark.len() - 1));
+                continue;
+            };
+            let mark_at = from + wide(found);
+            let begins = mark_at.checked_sub(wide(PREFIX_BYTES)).filter(|begins| *begins >= at);
+            if let Some(begins) = begins
+                && let Some((_, frame)) = self.frame(begins)?
+                && frame.head.file == file
+                && frame.head.sequence > sequence
+            {
+                return Ok(true);
+            }
+            from = mark_at + 1;
+        }
+    }
+
+    fn is_zero_from(&mut self, at: u64) -> io::Result<bool> {
+        let mut from = at;
+        while from < self.len {
+            let bytes = self.left(from).min(WINDOW_BYTES);
+            let piece = self.get(from, bytes)?;
+            if piece.is_some_and(|piece| piece.iter().any(|byte| *byte != 0)) {
+                return Ok(false);
+            }
+            from += wide(bytes);
+        }
+        Ok(true)
+    }
+}
+
+fn wide(bytes: usize) -> u64 {
+    u64::try_from(bytes).expect("a length fits")
+}
