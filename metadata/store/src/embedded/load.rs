@@ -20,6 +20,9 @@ use crate::store::{KeyValue, Revision};
 
 /// Read at a time, or a whole frame if that is more.
 const WINDOW_BYTES: usize = 1 << 20;
+/// Searched at a time for frames behind the last whole one.
+const SEARCHED_BYTES: usize = 16 << 10;
+static ZEROES: [u8; SEARCHED_BYTES] = [0; SEARCHED_BYTES];
 
 /// Why a file could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,17 @@ pub(super) struct Loaded {
     pub(super) journal: Option<Journal>,
 }
 
+/// What lies behind the last whole frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    /// Nothing.
+    Zeroes,
+    /// A frame that was under way.
+    Torn,
+    /// A later frame: what lies before it was damaged after it had been synced.
+    Acknowledged,
+}
+
 /// Reads all of a file.
 pub(super) fn load(disk: Arc<dyn Disk>) -> Result<Loaded, OpenError> {
     let mut tape = Tape::new(&*disk)?;
@@ -94,14 +108,14 @@ pub(super) fn load(disk: Arc<dyn Disk>) -> Result<Loaded, OpenError> {
         }
         needed = frame.head.file_bytes;
     }
-    if needed == 0 || tape.has_frame_after(at.end, file, at.sequence)? {
+    let behind = tape.behind(at.end, file, at.sequence)?;
+    if needed == 0 || behind == Behind::Acknowledged {
         return Err(OpenError::Damaged { at: at.end });
     }
     if len < needed {
         return Err(OpenError::Cut { found: len, needed });
     }
-    let torn = !tape.is_zero_from(at.end)?;
-    let journal = (!torn).then(|| Journal::resume(Arc::clone(&disk), at));
+    let journal = (behind == Behind::Zeroes).then(|| Journal::resume(Arc::clone(&disk), at));
     Ok(Loaded {
         revision,
         keys,
@@ -159,44 +173,31 @@ impl<'a> Tape<'a> {
         Ok(frame.map(|frame| (wide(bytes), frame)))
     }
 
-    /// Whether a later frame of this file than number `sequence` begins anywhere from `at` on.
-    fn has_frame_after(&mut self, at: u64, file: FileId, sequence: u64) -> io::Result<bool> {
-        // The file's id is what a frame can be found by: it stands behind the prefix.
+    /// What lies behind the last whole frame, where frame number `sequence` would begin.
+    fn behind(&mut self, at: u64, file: FileId, sequence: u64) -> io::Result<Behind> {
+        // A frame is found by the id of the file, which stands behind its prefix.
         let mark = file.0.to_le_bytes();
-        let mut from = at;
+        let (mut from, mut behind) = (at, Behind::Zeroes);
         loop {
-            let bytes = self.left(from).min(WINDOW_BYTES);
-            let Some(piece) = self.get(from, bytes)?.filter(|piece| piece.len() >= mark.len()) else {
-                return Ok(false);
-            };
-            let Some(found) = piece.windows(mark.len()).position(|some| some == mark) else {
-                from += wide(bytes - (mark.len() - 1));
-                continue;
-            };
-            let mark_at = from + wide(found);
-            let begins = mark_at.checked_sub(wide(PREFIX_BYTES)).filter(|begins| *begins >= at);
-            if let Some(begins) = begins
-                && let Some((_, frame)) = self.frame(begins)?
-                && frame.head.file == file
-                && frame.head.sequence > sequence
-            {
-                return Ok(true);
+            let bytes = self.left(from).min(SEARCHED_BYTES);
+            let piece = self.get(from, bytes)?.unwrap_or_default();
+            if *piece != ZEROES[..bytes] {
+                behind = Behind::Torn;
+                let found = piece.windows(mark.len()).enumerate().filter(|(_, some)| **some == mark);
+                let marks: Vec<u64> = found.map(|(offset, _)| from + wide(offset)).collect();
+                for begins in marks.iter().map(|mark_at| mark_at.saturating_sub(wide(PREFIX_BYTES))) {
+                    let frame = self.frame(begins)?.map(|(_, frame)| frame.head);
+                    if frame.is_some_and(|head| head.file == file && head.sequence > sequence) {
+                        return Ok(Behind::Acknowledged);
+                    }
+                }
             }
-            from = mark_at + 1;
-        }
-    }
-
-    fn is_zero_from(&mut self, at: u64) -> io::Result<bool> {
-        let mut from = at;
-        while from < self.len {
-            let bytes = self.left(from).min(WINDOW_BYTES);
-            let piece = self.get(from, bytes)?;
-            if piece.is_some_and(|piece| piece.iter().any(|byte| *byte != 0)) {
-                return Ok(false);
+            if bytes < SEARCHED_BYTES {
+                return Ok(behind);
             }
-            from += wide(bytes);
+            // A mark may lie across the border.
+            from += wide(bytes - (mark.len() - 1));
         }
-        Ok(true)
     }
 }
 

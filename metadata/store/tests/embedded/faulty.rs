@@ -17,6 +17,7 @@ pub(crate) struct Day {
     pub(crate) write_fails: u64,
     pub(crate) sync_fails: u64,
     pub(crate) promote_fails: u64,
+    pub(crate) fresh_fails: u64,
     /// Bytes that fit.
     pub(crate) capacity: Option<u64>,
 }
@@ -42,6 +43,10 @@ struct State {
     boot: u64,
     /// Rises when the real file is replaced.
     replaced: u64,
+    /// How often a new file was begun.
+    begun: u64,
+    /// The machine stops when so many more calls were made.
+    calls_left: Option<u64>,
 }
 
 /// The machine that the disk is in. Clones share it.
@@ -76,6 +81,18 @@ impl State {
 
     fn hits(&mut self, permille: u64) -> bool {
         permille > 0 && self.roll() % 1000 < permille
+    }
+
+    /// Counts a call; fails when the machine has stopped.
+    fn call(&mut self) -> io::Result<()> {
+        match &mut self.calls_left {
+            Some(0) => Err(io::Error::other("machine has stopped")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// What reaches the platter of changes that no sync confirmed: each sector or not.
@@ -116,10 +133,51 @@ impl Machine {
         self.state().real.as_ref().map_or(0, |file| file.visible.len())
     }
 
-    /// The power goes. Handles that are open are dead from now on.
-    pub(crate) fn lose_power(&self) {
+    /// The bytes of the file.
+    pub(crate) fn file(&self) -> Vec<u8> {
+        self.state()
+            .real
+            .as_ref()
+            .map_or(Vec::new(), |file| file.visible.clone())
+    }
+
+    /// A machine whose disk holds this file.
+    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
+        let this = Self::new(1);
+        this.state().real = Some(File {
+            visible: bytes.clone(),
+            durable: bytes,
+            dirty: Vec::new(),
+        });
+        this
+    }
+
+    /// How often a new file was begun.
+    pub(crate) fn begun(&self) -> u64 {
+        self.state().begun
+    }
+
+    /// Stops the machine after so many calls more.
+    pub(crate) fn stop_after(&self, calls: u64) {
+        self.state().calls_left = Some(calls);
+    }
+
+    /// Whether the calls that were left are used up.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.state().calls_left == Some(0)
+    }
+
+    /// The process is killed. Handles that are open are dead from now on; the kernel remembers what was written.
+    pub(crate) fn kill(&self) {
         let mut state = self.state();
         state.boot += 1;
+        state.calls_left = None;
+    }
+
+    /// The power goes. Handles that are open are dead from now on.
+    pub(crate) fn lose_power(&self) {
+        self.kill();
+        let mut state = self.state();
         state.fresh = None;
         if let Some(mut file) = state.real.take() {
             state.tear(&mut file);
@@ -151,18 +209,26 @@ struct Slot {
 
 impl Medium for Slot {
     fn open(&self) -> io::Result<Option<Arc<dyn Disk>>> {
-        let state = self.machine.state();
+        let mut state = self.machine.state();
+        state.call()?;
         Ok(state.real.is_some().then(|| self.machine.handle(&state, false)))
     }
 
     fn fresh(&self) -> io::Result<Arc<dyn Disk>> {
         let mut state = self.machine.state();
+        state.call()?;
+        state.begun += 1;
+        let fresh_fails = state.day.fresh_fails;
+        if state.hits(fresh_fails) {
+            return Err(io::Error::other("injected: create"));
+        }
         state.fresh = Some(File::default());
         Ok(self.machine.handle(&state, true))
     }
 
     fn promote(&self) -> io::Result<()> {
         let mut state = self.machine.state();
+        state.call()?;
         let promote_fails = state.day.promote_fails;
         if state.hits(promote_fails) {
             return Err(io::Error::other("injected: rename"));
@@ -189,6 +255,7 @@ impl Handle {
         if state.boot != self.boot {
             return Err(io::Error::other("machine is off"));
         }
+        state.call()?;
         let promoted = state.replaced > self.replaced;
         // A handle of a file that was replaced goes on to an unlinked file, which nobody sees.
         let unlinked = if self.fresh {
