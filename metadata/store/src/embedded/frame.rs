@@ -186,3 +186,67 @@ impl<'a> Frame<'a> {
         Ok(Some((key, row)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: FrameHead = FrameHead {
+        file: FileId(0x0807_0605_0403_0201),
+        sequence: 2,
+        file_bytes: 1 << 20,
+        revision: Revision(7),
+    };
+
+    fn sample() -> (KeyValue, Vec<u8>) {
+        let kv = KeyValue {
+            key: "k".into(),
+            value: "val".into(),
+            create_revision: Revision(5),
+            mod_revision: Revision(300),
+            version: 2,
+            lease: LeaseId(-1),
+        };
+        let mut builder = FrameBuilder::new(vec![9; 100]);
+        builder.event(&WatchEvent::Put(kv.clone()));
+        builder.event(&WatchEvent::Delete {
+            key: "gone".into(),
+            revision: Revision(7),
+        });
+        (kv, builder.finish(HEAD))
+    }
+
+    #[test]
+    fn a_frame_reads_back_and_nothing_shorter_or_changed_does() {
+        let (kv, frame) = sample();
+        let mut read = Frame::check(&frame).unwrap();
+        assert_eq!(read.head, HEAD);
+        assert_eq!(read.next_change(), Ok(Some(("k".into(), Some(kv)))));
+        assert_eq!(read.next_change(), Ok(Some(("gone".into(), None))));
+        assert_eq!(read.next_change(), Ok(None));
+        assert_eq!(frame_bytes(frame[..PREFIX_BYTES].try_into().unwrap()), frame.len());
+        for at in 0..frame.len() {
+            assert!(Frame::check(&frame[..at]).is_none(), "{at} bytes");
+            let mut flipped = frame.clone();
+            flipped[at] ^= 4;
+            assert!(Frame::check(&flipped).is_none(), "byte {at}");
+        }
+        assert!(Frame::check(&[0; 64]).is_none(), "zeroes are no frame");
+    }
+
+    #[test]
+    fn the_bytes_of_a_frame_stay_as_they_are() {
+        let (_, frame) = sample();
+        let mut expected = vec![50, 0, 0, 0];
+        expected.extend_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0]);
+        expected.extend_from_slice(&[7, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend_from_slice(b"\x01\x01k\x05\xac\x02\x02\x01\x03val\x00\x04gone");
+        assert_eq!(frame[4..], expected);
+        assert_eq!(frame[..4], crc32c(&expected).to_le_bytes());
+        assert_eq!(decode_head(&encode_head(HEAD.file)), Ok(HEAD.file));
+        assert_eq!(
+            &encode_head(HEAD.file)[..18],
+            b"ESKERMDJ\x01\x00\x01\x02\x03\x04\x05\x06\x07\x08"
+        );
+    }
+}
