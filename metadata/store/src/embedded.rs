@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::keyspace::{Keyspace, Limits};
 use crate::lease_clock::LeaseClock;
-use crate::metered;
+use crate::metered::{self, TxnBytes};
 use crate::signal::{self, signal};
 use crate::store::{
     KeyRange, Lease, LeaseId, MetadataError, MetadataStore, Revision, Snapshot, Txn, TxnOutcome, Watch, WatchEvent,
@@ -206,9 +206,9 @@ fn open_blocking(medium: Box<dyn Medium>, limits: Limits) -> Result<(Durable, Ke
 #[async_trait]
 impl MetadataStore for EmbeddedStore {
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, MetadataError> {
-        let counted = txn.clone();
+        let bytes = TxnBytes::of(&txn);
         let answer = self.ask(|answer| Request::Txn(txn, answer)).await;
-        metered::count_txn(&counted, &answer);
+        bytes.count(&answer);
         answer
     }
 
