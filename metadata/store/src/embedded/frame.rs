@@ -138,6 +138,11 @@ pub(super) fn frame_bytes(prefix: [u8; PREFIX_BYTES]) -> usize {
     body.saturating_add(PREFIX_BYTES)
 }
 
+/// A length as a part of a position.
+pub(super) fn wide(bytes: usize) -> u64 {
+    u64::try_from(bytes).expect("a length fits")
+}
+
 /// A frame whose checksum matches.
 #[derive(Debug)]
 pub(super) struct Frame<'a> {

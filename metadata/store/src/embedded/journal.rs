@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::disk::Disk;
-use super::frame::{self, FileId, FrameBuilder, FrameHead};
+use super::frame::{self, FileId, FrameBuilder, FrameHead, wide};
 use crate::keyspace::{Changes, Keyspace};
 use crate::store::Revision;
 
@@ -184,10 +184,6 @@ impl Journal {
 /// How long a file is made that is to hold this many bytes.
 const fn room_after(bytes: u64) -> u64 {
     (bytes + RESERVE_BYTES).next_multiple_of(ROOM_BYTES)
-}
-
-fn wide(bytes: usize) -> u64 {
-    u64::try_from(bytes).expect("a length fits")
 }
 
 fn random() -> u64 {

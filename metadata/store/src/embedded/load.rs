@@ -14,7 +14,7 @@ use bytes::Bytes;
 use esker_segment::wire::FormatError;
 
 use super::disk::Disk;
-use super::frame::{self, FileId, Frame, HEAD_BYTES, PREFIX_BYTES};
+use super::frame::{self, FileId, Frame, HEAD_BYTES, PREFIX_BYTES, wide};
 use super::journal::{Journal, Place};
 use crate::store::{KeyValue, Revision};
 
@@ -199,8 +199,4 @@ impl<'a> Tape<'a> {
             from += wide(bytes - (mark.len() - 1));
         }
     }
-}
-
-fn wide(bytes: usize) -> u64 {
-    u64::try_from(bytes).expect("a length fits")
 }

@@ -230,11 +230,15 @@ impl Medium for Slot {
         let mut state = self.machine.state();
         state.call()?;
         let promote_fails = state.day.promote_fails;
-        if state.hits(promote_fails) {
+        let fails = state.hits(promote_fails);
+        // The rename may have been done although making it durable failed.
+        if !fails || state.hits(500) {
+            state.real = state.fresh.take();
+            state.replaced += 1;
+        }
+        if fails {
             return Err(io::Error::other("injected: rename"));
         }
-        state.real = state.fresh.take();
-        state.replaced += 1;
         Ok(())
     }
 }

@@ -125,3 +125,49 @@ async fn a_full_disk_while_a_grown_file_is_written_anew_fails_nothing() {
     machine.set_day(Day::default());
     assert_eq!(names(&open(&machine).await).await.len(), 13);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_appended_while_it_is_not_known_which_file_is_in_place() {
+    for seed in 0..6 {
+        let (machine, store) = grown(seed).await;
+        machine.set_day(Day {
+            promote_fails: 1000,
+            ..Day::default()
+        });
+        for _ in 0..2 {
+            let told = store.txn(put("early", "x")).await;
+            assert!(matches!(told, Err(MetadataError::Failed(_))), "seed {seed}: {told:?}");
+        }
+        machine.set_day(Day::default());
+        store.txn(put("next", "x")).await.unwrap();
+        machine.lose_power();
+        assert_eq!(
+            names(&open(&machine).await).await,
+            ["big", "next", "small"],
+            "seed {seed}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn some_room_is_always_left_for_a_full_disk() {
+    let machine = Machine::new(6);
+    let store = open(&machine).await;
+    let some = |key: &str| puts([(key.to_owned(), vec![7; 40_000].into())]);
+    for round in 0..40 {
+        store.txn(some("wide")).await.unwrap();
+        machine.set_day(Day {
+            capacity: Some(u64::try_from(machine.file_bytes()).unwrap()),
+            ..Day::default()
+        });
+        for _ in 0..5 {
+            store
+                .txn(some("full"))
+                .await
+                .unwrap_or_else(|error| panic!("round {round}: {error}"));
+        }
+        machine.set_day(Day::default());
+    }
+    machine.lose_power();
+    assert_eq!(names(&open(&machine).await).await, ["full", "wide"]);
+}
