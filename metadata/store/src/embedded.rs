@@ -68,9 +68,6 @@ pub enum EmbeddedError {
     /// The file in it.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Keys of the leases of the process before could not be removed.
-    #[error("leases of the process before cannot be ended: {0}")]
-    Leases(String),
 }
 
 /// The store. Clones share it; it closes when the last one is gone.
@@ -181,26 +178,22 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 /// Opens the file and ends the leases that are in it: whoever held them is dead, because the directory was free.
 fn open_blocking(medium: Box<dyn Medium>, limits: Limits) -> Result<(Durable, Keyspace), EmbeddedError> {
-    let (mut durable, mut keyspace) = Durable::open(medium, limits)?;
-    let mut held: Vec<LeaseId> = keyspace
-        .iter()
-        .map(|kv| kv.lease)
-        .filter(|lease| *lease != LeaseId(0))
-        .collect();
-    held.sort_unstable();
-    held.dedup();
-    let mut group = keyspace.group();
-    for lease in held {
-        group.end_lease(lease);
-    }
-    let changes = group.finish();
-    if !changes.is_empty() {
-        durable
-            .persist(&keyspace, &changes)
-            .map_err(|error| EmbeddedError::Leases(error.to_string()))?;
-        keyspace.apply(changes);
-    }
-    Ok((durable, keyspace))
+    Ok(Durable::open(medium, limits, |keyspace| {
+        let mut held: Vec<LeaseId> = keyspace
+            .iter()
+            .map(|kv| kv.lease)
+            .filter(|lease| *lease != LeaseId(0))
+            .collect();
+        held.sort_unstable();
+        held.dedup();
+        let mut group = keyspace.group();
+        for lease in held {
+            group.end_lease(lease);
+        }
+        let changes = group.finish();
+        keyspace.apply(changes.clone());
+        changes
+    })?)
 }
 
 #[async_trait]

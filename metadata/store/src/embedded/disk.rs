@@ -149,6 +149,8 @@ impl Directory {
             return Err(DirectoryError::Earlier { path: path.to_owned() });
         }
         this.sync_ancestors().map_err(failed)?;
+        // A process before may have died between a rename and this.
+        this.sync_entries().map_err(failed)?;
         Ok(this)
     }
 

@@ -31,29 +31,35 @@ pub(super) enum PersistError {
 #[derive(Debug)]
 pub(super) struct Durable {
     medium: Box<dyn Medium>,
-    /// `None` when it must be written anew before it can be used: there is none, its end is torn, or a write or a sync of it
-    /// failed.
+    /// `None` when it must be written anew before it can be used: a write or a sync of it failed.
     journal: Option<Journal>,
 }
 
 impl Durable {
-    /// Reads the file, or begins with an empty one, and writes it anew: a process that was killed after a failed sync left pages
-    /// behind that can be read and are not on the disk. On a full disk the old file goes on.
-    pub(super) fn open(medium: Box<dyn Medium>, limits: Limits) -> Result<(Self, Keyspace), OpenError> {
-        let (journal, keyspace) = match medium.open()? {
+    /// Reads the file, or begins with an empty one, has `settle` change the key space, and writes it anew: a process that was killed
+    /// after a failed sync left pages behind that can be read and are not on the disk. On a full disk the old file goes on.
+    ///
+    /// What `settle` does may be missing from the old file when even its reserve is used up: it is done again at each start.
+    pub(super) fn open(
+        medium: Box<dyn Medium>,
+        limits: Limits,
+        settle: impl FnOnce(&mut Keyspace) -> Changes,
+    ) -> Result<(Self, Keyspace), OpenError> {
+        let (journal, mut keyspace) = match medium.open()? {
             None => (None, Keyspace::new(limits)),
             Some(disk) => {
                 let loaded = load::load(disk)?;
                 let keys = loaded.keys.into_values().collect();
-                (loaded.journal, Keyspace::restore(limits, loaded.revision, keys))
+                (Some(loaded.journal), Keyspace::restore(limits, loaded.revision, keys))
             }
         };
+        let changes = settle(&mut keyspace);
         let mut this = Self { medium, journal };
-        match (this.write_anew(&keyspace), &this.journal) {
+        match (this.write_anew(&keyspace), &mut this.journal) {
             (Ok(()), _) => {}
             (Err(error), Some(journal)) => {
                 warn!("the metadata file cannot be written anew, the old one goes on: {error}");
-                journal.sync()?;
+                go_on(journal, &changes)?;
             }
             (Err(error), None) => return Err(error.into()),
         }
@@ -62,12 +68,9 @@ impl Durable {
 
     /// Makes changes durable that were judged against `keyspace`.
     pub(super) fn persist(&mut self, keyspace: &Keyspace, changes: &Changes) -> Result<(), PersistError> {
-        let journal = self
-            .ready(keyspace)
-            .map_err(|error| PersistError::Failed(error.to_string()))?;
-        let error = match journal.append(changes) {
+        let error = match self.append(keyspace, changes) {
             Ok(()) => return Ok(()),
-            Err(AppendError::NoRoom(error)) => return Err(PersistError::Failed(error.to_string())),
+            Err(AppendError::NotBegun(error)) => return Err(PersistError::Failed(error.to_string())),
             Err(AppendError::Broken(error)) => error.to_string(),
         };
         self.journal = None;
@@ -75,6 +78,18 @@ impl Durable {
         match self.write_anew(keyspace) {
             Ok(()) => Err(PersistError::Failed(error)),
             Err(_) => Err(PersistError::Unknown(error)),
+        }
+    }
+
+    fn append(&mut self, keyspace: &Keyspace, changes: &Changes) -> Result<(), AppendError> {
+        let journal = self.ready(keyspace).map_err(AppendError::NotBegun)?;
+        match journal.append(changes) {
+            // Most of the file is past: a new one may be short enough.
+            Err(AppendError::NotBegun(error)) if journal.is_mostly_past() => match self.write_anew(keyspace) {
+                Ok(()) => self.ready(keyspace).map_err(AppendError::NotBegun)?.append(changes),
+                Err(_) => Err(AppendError::NotBegun(error)),
+            },
+            appended => appended,
         }
     }
 
@@ -108,5 +123,23 @@ impl Durable {
         self.medium.promote()?;
         self.journal = Some(journal);
         Ok(())
+    }
+}
+
+/// Goes on with a file that a process before has left behind.
+fn go_on(journal: &mut Journal, changes: &Changes) -> io::Result<()> {
+    journal.restore()?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    match journal.append(changes) {
+        Ok(()) => Ok(()),
+        Err(AppendError::NotBegun(error)) => {
+            warn!(
+                "the metadata file has no room for what the start has changed, which the next start does again: {error}"
+            );
+            Ok(())
+        }
+        Err(AppendError::Broken(error)) => Err(error),
     }
 }

@@ -1,7 +1,7 @@
 //! The bytes of the metadata file: a head, then frames of changes. `docs/formats/metadata-keys.md` has the layout.
 //!
 //! Owns: encoding, decoding, the checksums.
-//! Does not own: reading (`tape`) and writing (`journal`) of the file.
+//! Does not own: reading (`load`) and writing (`journal`) of the file.
 //!
 //! Invariants: a frame names the file that it belongs to and its number in it, so that what an earlier file left behind is
 //! never taken for a part of this one.

@@ -19,6 +19,8 @@ const ROOM_BYTES: u64 = 1 << 20;
 /// New room is made when less than this is left, so that so much can still be written when the disk is full: retention has
 /// to commit before it makes space.
 const RESERVE_BYTES: u64 = ROOM_BYTES / 4;
+/// On a full disk, after so many bytes of the reserve it is tried again to make room.
+const FULL_BYTES: u64 = RESERVE_BYTES / 16;
 /// Changes that a file holds at least before it is written anew.
 const CHANGES_BYTES_MIN: u64 = 8 << 20;
 /// A frame of the key space ends with the first key beyond this.
@@ -29,8 +31,8 @@ const BUFFER_KEPT_BYTES: usize = 1 << 20;
 /// Why changes were not appended.
 #[derive(Debug)]
 pub(super) enum AppendError {
-    /// There is no room for them. Nothing was written, and the journal is as it was.
-    NoRoom(io::Error),
+    /// There is no room for them, or no file. Nothing of them was written, and the journal is as it was.
+    NotBegun(io::Error),
     /// They may be in the file or not, and it must not be used any more.
     Broken(io::Error),
 }
@@ -56,6 +58,8 @@ pub(super) struct Journal {
     at: Place,
     /// It is to be written anew when it is longer than this.
     grown_at: u64,
+    /// The disk was full: no new room is made for frames that end before this.
+    full_until: u64,
     /// What frames are encoded in.
     buffer: Vec<u8>,
 }
@@ -87,30 +91,41 @@ impl Journal {
         this.write(part, keyspace.revision(), room_end)?;
         let complete_at = this.at.end;
         this.at.room_end = complete_at;
-        this.fill(room_end).map_err(|error| match error {
-            AppendError::NoRoom(error) | AppendError::Broken(error) => error,
-        })?;
+        this.fill(room_end)?;
         Ok(Self::resume(this.disk, Place { complete_at, ..this.at }))
     }
 
     /// Goes on with a file.
     pub(super) const fn resume(disk: Arc<dyn Disk>, at: Place) -> Self {
-        let changes = if at.complete_at > CHANGES_BYTES_MIN {
-            at.complete_at
-        } else {
-            CHANGES_BYTES_MIN
-        };
         Self {
             disk,
             at,
-            grown_at: at.complete_at + changes,
+            grown_at: at.complete_at + changes_max(at),
+            full_until: 0,
             buffer: Vec::new(),
         }
     }
 
-    /// Makes durable what is in the file already.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    /// Makes durable what was read of the file, and zeroes what lies behind. All of it is written once more: what an earlier process
+    /// could not sync may be in memory only, and a sync alone would not notice.
+    pub(super) fn restore(&self) -> io::Result<()> {
+        let Place { end, room_end, .. } = self.at;
+        let mut piece = vec![0; usize::try_from(room_end.min(ROOM_BYTES)).unwrap_or(usize::MAX)];
+        let mut from = 0;
+        while from < room_end {
+            let bytes = usize::try_from(room_end - from).map_or(piece.len(), |left| left.min(piece.len()));
+            let kept = usize::try_from(end.saturating_sub(from)).map_or(bytes, |left| left.min(bytes));
+            self.disk.read(from, &mut piece[..kept])?;
+            piece[kept..bytes].fill(0);
+            self.disk.write(from, &piece[..bytes])?;
+            from += wide(bytes);
+        }
         self.disk.sync()
+    }
+
+    /// Whether a new file would be less than half as long.
+    pub(super) const fn is_mostly_past(&self) -> bool {
+        self.at.end - self.at.complete_at > self.at.complete_at
     }
 
     /// Whether it is time to write a new file.
@@ -120,7 +135,7 @@ impl Journal {
 
     /// A new file could not be written: this one goes on for a while.
     pub(super) const fn put_off(&mut self) {
-        self.grown_at = self.at.end + CHANGES_BYTES_MIN;
+        self.grown_at = self.at.end + changes_max(self.at);
     }
 
     /// Appends changes as one frame, durably.
@@ -156,26 +171,31 @@ impl Journal {
 
     fn make_room(&mut self, bytes: u64) -> Result<(), AppendError> {
         let needed = self.at.end + bytes;
-        if needed + RESERVE_BYTES <= self.at.room_end {
+        let fits = needed <= self.at.room_end;
+        if needed + RESERVE_BYTES <= self.at.room_end || fits && needed < self.full_until {
             return Ok(());
         }
         match self.fill(room_after(needed)) {
-            Err(AppendError::NoRoom(_)) if needed <= self.at.room_end => Ok(()),
-            done => done,
+            Err(_) if fits => {
+                self.full_until = needed + FULL_BYTES;
+                Ok(())
+            }
+            filled => filled.map_err(AppendError::NotBegun),
         }
     }
 
-    /// Lengthens the file with zeroes: then a sync of a frame has no lengths and no extents to write.
-    fn fill(&mut self, room_end: u64) -> Result<(), AppendError> {
+    /// Lengthens the file with zeroes: then a sync of a frame has no lengths and no extents to write. After an error there are no frames
+    /// in what was written, and the next attempt writes it again.
+    fn fill(&mut self, room_end: u64) -> io::Result<()> {
         let missing = room_end - self.at.room_end;
         let zeroes = vec![0; usize::try_from(missing.min(ROOM_BYTES)).unwrap_or(usize::MAX)];
         let mut from = self.at.room_end;
         while from < room_end {
             let piece = usize::try_from(room_end - from).map_or(zeroes.len(), |left| left.min(zeroes.len()));
-            self.disk.write(from, &zeroes[..piece]).map_err(AppendError::NoRoom)?;
+            self.disk.write(from, &zeroes[..piece])?;
             from += wide(piece);
         }
-        self.disk.sync().map_err(AppendError::Broken)?;
+        self.disk.sync()?;
         self.at.room_end = room_end;
         Ok(())
     }
@@ -184,6 +204,15 @@ impl Journal {
 /// How long a file is made that is to hold this many bytes.
 const fn room_after(bytes: u64) -> u64 {
     (bytes + RESERVE_BYTES).next_multiple_of(ROOM_BYTES)
+}
+
+/// How much is appended to a file before it is written anew.
+const fn changes_max(at: Place) -> u64 {
+    if at.complete_at > CHANGES_BYTES_MIN {
+        at.complete_at
+    } else {
+        CHANGES_BYTES_MIN
+    }
 }
 
 fn random() -> u64 {

@@ -4,7 +4,8 @@
 //! Does not own: the bytes (`frame`), writing (`journal`).
 //!
 //! Invariants: one frame at most was under way when the process before died, so behind the first one that is not whole there
-//! can be no other; if there is, the store does not open. Nothing is allocated beyond the length of the file.
+//! can be nothing of a later one; if there is, the store does not open. Damage to the very last frame cannot be told from one that was
+//! under way; a warning says where it was. Nothing is allocated beyond the length of the file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,16 +13,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_segment::wire::FormatError;
+use tracing::warn;
 
 use super::disk::Disk;
 use super::frame::{self, FileId, Frame, HEAD_BYTES, PREFIX_BYTES, wide};
 use super::journal::{Journal, Place};
 use crate::store::{KeyValue, Revision};
 
+/// No store gets that far.
+const REVISION_END: Revision = Revision(1 << 62);
 /// Read at a time, or a whole frame if that is more.
 const WINDOW_BYTES: usize = 1 << 20;
 /// Searched at a time for frames behind the last whole one.
 const SEARCHED_BYTES: usize = 16 << 10;
+/// The id of the file and the number of a frame, as they stand in it.
+const MARK_BYTES: usize = 8 + 8;
 static ZEROES: [u8; SEARCHED_BYTES] = [0; SEARCHED_BYTES];
 
 /// Why a file could not be opened.
@@ -58,8 +64,8 @@ pub enum OpenError {
 pub(super) struct Loaded {
     pub(super) revision: Revision,
     pub(super) keys: BTreeMap<Bytes, KeyValue>,
-    /// The file, unless its end is torn: then it must be written anew before anything is appended.
-    pub(super) journal: Option<Journal>,
+    /// The file. Its end may be torn: it must be restored or written anew before anything is appended.
+    pub(super) journal: Journal,
 }
 
 /// What lies behind the last whole frame.
@@ -69,7 +75,7 @@ enum Behind {
     Zeroes,
     /// A frame that was under way.
     Torn,
-    /// A later frame: what lies before it was damaged after it had been synced.
+    /// Something of a later frame: what lies before it was damaged after it had been synced.
     Acknowledged,
 }
 
@@ -100,6 +106,9 @@ pub(super) fn load(disk: Arc<dyn Disk>) -> Result<Loaded, OpenError> {
                 None => keys.remove(&key),
             };
         }
+        if frame.head.revision < revision || frame.head.revision >= REVISION_END {
+            return Err(FormatError::Invalid { what: "revision" }.into());
+        }
         revision = frame.head.revision;
         at.sequence += 1;
         at.end += bytes;
@@ -115,11 +124,18 @@ pub(super) fn load(disk: Arc<dyn Disk>) -> Result<Loaded, OpenError> {
     if len < needed {
         return Err(OpenError::Cut { found: len, needed });
     }
-    let journal = (behind == Behind::Zeroes).then(|| Journal::resume(Arc::clone(&disk), at));
+    if behind == Behind::Torn {
+        let Place { end, sequence, .. } = at;
+        warn!(
+            end,
+            sequence,
+            "the last change in the metadata file is not whole and is dropped: a crash came before anybody was told of it"
+        );
+    }
     Ok(Loaded {
         revision,
         keys,
-        journal,
+        journal: Journal::resume(Arc::clone(&disk), at),
     })
 }
 
@@ -173,9 +189,13 @@ impl<'a> Tape<'a> {
         Ok(frame.map(|frame| (wide(bytes), frame)))
     }
 
-    /// What lies behind the last whole frame, where frame number `sequence` would begin.
+    /// What lies behind the last whole frame, where frame number `sequence` would begin. A later number beside the id of the file is
+    /// enough: no later frame is begun before this one is synced.
     fn behind(&mut self, at: u64, file: FileId, sequence: u64) -> io::Result<Behind> {
-        // A frame is found by the id of the file, which stands behind its prefix.
+        let whole = self.frame(at)?.map(|(_, frame)| frame.head);
+        if whole.is_some_and(|head| head.file == file && head.sequence > sequence) {
+            return Ok(Behind::Acknowledged);
+        }
         let mark = file.0.to_le_bytes();
         let (mut from, mut behind) = (at, Behind::Zeroes);
         loop {
@@ -183,20 +203,22 @@ impl<'a> Tape<'a> {
             let piece = self.get(from, bytes)?.unwrap_or_default();
             if *piece != ZEROES[..bytes] {
                 behind = Behind::Torn;
-                let found = piece.windows(mark.len()).enumerate().filter(|(_, some)| **some == mark);
-                let marks: Vec<u64> = found.map(|(offset, _)| from + wide(offset)).collect();
-                for begins in marks.iter().map(|mark_at| mark_at.saturating_sub(wide(PREFIX_BYTES))) {
-                    let frame = self.frame(begins)?.map(|(_, frame)| frame.head);
-                    if frame.is_some_and(|head| head.file == file && head.sequence > sequence) {
-                        return Ok(Behind::Acknowledged);
-                    }
+                let places = (from..).zip(piece.windows(MARK_BYTES));
+                let numbers = places.filter_map(|(place, some)| {
+                    let (id, number) = some.split_first_chunk()?;
+                    // The frame that is not whole may say anything.
+                    let is_later = *id == mark && place != at + wide(PREFIX_BYTES);
+                    is_later.then(|| u64::from_le_bytes(number.try_into().unwrap_or_default()))
+                });
+                if numbers.max().is_some_and(|number| number > sequence) {
+                    return Ok(Behind::Acknowledged);
                 }
             }
             if bytes < SEARCHED_BYTES {
                 return Ok(behind);
             }
             // A mark may lie across the border.
-            from += wide(bytes - (mark.len() - 1));
+            from += wide(bytes - (MARK_BYTES - 1));
         }
     }
 }

@@ -226,7 +226,7 @@ async fn a_full_disk_does_not_keep_the_store_from_opening() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_torn_file_that_cannot_be_written_anew_is_not_opened_and_not_lost() {
+async fn a_torn_file_that_cannot_be_written_anew_goes_on() {
     let mut file = sample(40).await;
     let last = frames(&file).pop().unwrap();
     file[last.end - 1] ^= 1;
@@ -235,9 +235,91 @@ async fn a_torn_file_that_cannot_be_written_anew_is_not_opened_and_not_lost() {
         fresh_fails: 1000,
         ..Day::default()
     });
-    let error = open(&machine).await.expect_err("nothing can be appended");
-    assert!(matches!(error, EmbeddedError::Open(OpenError::Storage(_))), "{error}");
-    assert!(machine.file() == file);
+    let store = open(&machine).await.unwrap();
+    assert_eq!(names(&store).await, ["a", "b", "first"]);
+    assert!(
+        machine.file()[last.start..].iter().all(|byte| *byte == 0),
+        "what is torn is never read again"
+    );
+    store.txn(put("next", "x")).await.unwrap();
+    machine.lose_power();
+    assert_eq!(names(&open(&machine).await.unwrap()).await, ["a", "b", "first", "next"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_frame_is_refused_even_if_the_one_behind_it_is_torn() {
+    let file = sample(40).await;
+    let frames = frames(&file);
+    for torn_at in frames[3].start + 24..frames[3].end {
+        let mut damaged = file.clone();
+        damaged[frames[2].end - 1] ^= 1;
+        damaged[torn_at..frames[3].end].fill(0);
+        let error = expect_refused(&damaged, &format!("torn at {torn_at}")).await;
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_that_were_never_synced_are_not_trusted_when_no_new_file_can_be_written() {
+    for seed in 0..40 {
+        let machine = Machine::new(seed);
+        let store = open(&machine).await.unwrap();
+        store.txn(put("before", "x")).await.unwrap();
+        machine.set_day(Day {
+            sync_fails: 1000,
+            ..Day::default()
+        });
+        let doubtful = puts([("doubtful".to_owned(), vec![7; 3_000].into())]);
+        assert!(matches!(store.txn(doubtful).await, Err(MetadataError::Unknown(_))));
+        machine.kill();
+        machine.set_day(Day {
+            fresh_fails: 1000,
+            ..Day::default()
+        });
+        let store = open(&machine).await.unwrap();
+        store.txn(put("next", "x")).await.unwrap();
+        let shown = names(&store).await;
+        machine.lose_power();
+        machine.set_day(Day::default());
+        assert_eq!(names(&open(&machine).await.unwrap()).await, shown, "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_opens_when_even_its_reserve_is_used_up() {
+    let machine = Machine::new(5);
+    let store = open(&machine).await.unwrap();
+    let lease = store.grant_lease(Duration::from_secs(60)).await.unwrap();
+    let leased = Op::Put {
+        key: "leased".into(),
+        value: "x".into(),
+        lease: LeaseId(lease.id.0),
+    };
+    let then = vec![leased, Op::put("kept".into(), "x".into())];
+    store.txn(Txn { then, ..Txn::default() }).await.unwrap();
+    machine.set_day(Day {
+        capacity: Some(u64::try_from(machine.file_bytes()).unwrap()),
+        fresh_fails: 1000,
+        ..Day::default()
+    });
+    // Ever smaller ones, until nothing fits.
+    let mut size = 100_000;
+    while size > 0 {
+        match store.txn(puts([("filler".to_owned(), vec![7; size].into())])).await {
+            Ok(_) => {}
+            Err(MetadataError::Failed(_)) => size /= 2,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    machine.kill();
+    for _ in 0..2 {
+        let store = open(&machine).await.unwrap();
+        assert_eq!(names(&store).await, ["filler", "kept"], "the lease has ended");
+        machine.lose_power();
+    }
     machine.set_day(Day::default());
-    assert_eq!(names(&open(&machine).await.unwrap()).await, ["a", "b", "first"]);
+    let store = open(&machine).await.unwrap();
+    store.txn(put("more", "x")).await.unwrap();
+    machine.lose_power();
+    assert_eq!(names(&open(&machine).await.unwrap()).await, ["filler", "kept", "more"]);
 }
