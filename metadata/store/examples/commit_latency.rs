@@ -1,6 +1,6 @@
 //! Measures the embedded store: `cargo run --release -p esker-metadata --example commit_latency -- DIRECTORY [--no-fsync]`.
 //!
-//! Owns: the numbers in `docs/decisions/0101-embedded-store-in-memory.md`. Each transaction is that of a commit with a
+//! Owns: the numbers in `docs/decisions/0105-metadata-file-is-a-journal.md`. Each transaction is that of a commit with a
 //! record of 1 KiB; records are removed again as checkpoints would.
 
 #![allow(
@@ -65,7 +65,7 @@ fn raw_sync(path: &Path) -> Duration {
 
 async fn measure(store: &EmbeddedStore, path: &Path, concurrent: u64, commits: u64) {
     let syncs = store.syncs();
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_ticks());
     let tasks: Vec<_> = (0..concurrent)
         .map(|session| tokio::spawn(commit_many(store.clone(), session, commits / concurrent)))
         .collect();
@@ -73,17 +73,19 @@ async fn measure(store: &EmbeddedStore, path: &Path, concurrent: u64, commits: u
     for task in tasks {
         times.extend(task.await.unwrap());
     }
-    let elapsed = begun.elapsed();
+    let (elapsed, cpu) = (begun.elapsed(), cpu_ticks() - cpu);
     times.sort_unstable();
     let at = |permille: usize| times[times.len() * permille / 1000];
     println!(
-        "{concurrent} at a time: p50 {:?} p99 {:?} max {:?}, {:.0} commits/s, {:.1} commits a sync, file {} KiB, resident {} KiB",
+        "{concurrent} at a time: p50 {:?} p99 {:?} max {:?}, {:.0} commits/s, {:.1} commits a sync, {:.3} CPU-s per 1,000, file \
+         {} KiB, resident {} KiB",
         at(500),
         at(990),
         times[times.len() - 1],
         f64::from(u32::try_from(times.len()).unwrap()) / elapsed.as_secs_f64(),
         f64::from(u32::try_from(times.len()).unwrap()) / f64::from(u32::try_from(store.syncs() - syncs).unwrap()),
-        std::fs::metadata(path.join("metadata.redb")).unwrap().len() >> 10,
+        cpu * 10.0 / f64::from(u32::try_from(times.len()).unwrap()),
+        std::fs::metadata(path.join("metadata.journal")).unwrap().len() >> 10,
         resident_kib(),
     );
 }
@@ -143,7 +145,7 @@ async fn reopen(store: EmbeddedStore, path: &Path, fsync: bool) {
     // A copy of an open file is what a kill leaves behind.
     let killed = path.join("killed");
     std::fs::create_dir_all(&killed).unwrap();
-    std::fs::copy(path.join("metadata.redb"), killed.join("metadata.redb")).unwrap();
+    std::fs::copy(path.join("metadata.journal"), killed.join("metadata.journal")).unwrap();
     let begun = Instant::now();
     EmbeddedStore::open(
         &killed,
@@ -173,6 +175,18 @@ async fn reopen(store: EmbeddedStore, path: &Path, fsync: bool) {
     println!("closed in {closed:?}, opened in {:?}", begun.elapsed());
     store.close().await;
     std::fs::remove_dir_all(path).unwrap();
+}
+
+/// CPU time of the process, user and system, in hundredths of a second.
+fn cpu_ticks() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name may hold spaces; it ends with the last bracket.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum()
 }
 
 fn resident_kib() -> u64 {

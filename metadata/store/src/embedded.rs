@@ -1,7 +1,7 @@
-//! The metadata store inside the process: the whole key space in memory, made durable by redb.
+//! The metadata store inside the process: the whole key space in memory, made durable by a journal.
 //!
 //! Owns: the handle, opening and closing.
-//! Does not own: judging (`keyspace`), the writer (`actor`), the file (`durable`, `disk`).
+//! Does not own: judging (`keyspace`), the writer (`actor`), the file (`durable`, `journal`, `load`, `frame`, `disk`).
 //!
 //! Invariants: one process at a time; what was acknowledged survives `kill -9` and power loss (unless `no_fsync`).
 //! Leases do not survive the process that held them: they end when the store is opened.
@@ -9,6 +9,10 @@
 mod actor;
 pub mod disk;
 mod durable;
+mod frame;
+mod journal;
+mod load;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::keyspace::{Keyspace, Limits};
 use crate::lease_clock::LeaseClock;
-use crate::metered;
+use crate::metered::{self, TxnBytes};
 use crate::signal::{self, signal};
 use crate::store::{
     KeyRange, Lease, LeaseId, MetadataError, MetadataStore, Revision, Snapshot, Txn, TxnOutcome, Watch, WatchEvent,
@@ -29,10 +33,8 @@ use actor::{Published, Request, Writer};
 use disk::{Directory, DirectoryError, Medium};
 use durable::Durable;
 
-pub use durable::OpenError;
+pub use load::OpenError;
 
-/// The first revision of a new store, as etcd has it.
-const FIRST: Revision = Revision(1);
 /// Requests that wait for the writer.
 const INBOX_MAX: usize = 512;
 /// Events that one call of [`Watch::next`] returns, give or take one revision.
@@ -66,9 +68,6 @@ pub enum EmbeddedError {
     /// The file in it.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Keys of the leases of the process before could not be removed.
-    #[error("leases of the process before cannot be ended: {0}")]
-    Leases(String),
 }
 
 /// The store. Clones share it; it closes when the last one is gone.
@@ -179,35 +178,30 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 /// Opens the file and ends the leases that are in it: whoever held them is dead, because the directory was free.
 fn open_blocking(medium: Box<dyn Medium>, limits: Limits) -> Result<(Durable, Keyspace), EmbeddedError> {
-    let (mut durable, revision, keys) = Durable::open(medium, FIRST)?;
-    let mut held: Vec<LeaseId> = keys
-        .iter()
-        .map(|kv| kv.lease)
-        .filter(|lease| *lease != LeaseId(0))
-        .collect();
-    held.sort_unstable();
-    held.dedup();
-    let mut keyspace = Keyspace::restore(limits, revision, keys);
-    let mut group = keyspace.group();
-    for lease in held {
-        group.end_lease(lease);
-    }
-    let changes = group.finish();
-    if !changes.is_empty() {
-        durable
-            .persist(&keyspace, &changes)
-            .map_err(|error| EmbeddedError::Leases(error.to_string()))?;
-        keyspace.apply(changes);
-    }
-    Ok((durable, keyspace))
+    Ok(Durable::open(medium, limits, |keyspace| {
+        let mut held: Vec<LeaseId> = keyspace
+            .iter()
+            .map(|kv| kv.lease)
+            .filter(|lease| *lease != LeaseId(0))
+            .collect();
+        held.sort_unstable();
+        held.dedup();
+        let mut group = keyspace.group();
+        for lease in held {
+            group.end_lease(lease);
+        }
+        let changes = group.finish();
+        keyspace.apply(changes.clone());
+        changes
+    })?)
 }
 
 #[async_trait]
 impl MetadataStore for EmbeddedStore {
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, MetadataError> {
-        let counted = txn.clone();
+        let bytes = TxnBytes::of(&txn);
         let answer = self.ask(|answer| Request::Txn(txn, answer)).await;
-        metered::count_txn(&counted, &answer);
+        bytes.count(&answer);
         answer
     }
 

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::keyspace::check_shape;
-use crate::metered;
+use crate::metered::{self, TxnBytes};
 use crate::store::{
     KeyRange, Lease, LeaseId, MetadataError, MetadataStore, Revision, Snapshot, Txn, TxnOutcome, Watch,
 };
@@ -99,7 +99,7 @@ impl Shared {
 impl MetadataStore for EtcdStore {
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, MetadataError> {
         let answer = self.shared.txn(&txn).await;
-        metered::count_txn(&txn, &answer);
+        TxnBytes::of(&txn).count(&answer);
         answer
     }
 

@@ -124,6 +124,13 @@ impl Encoder {
         }
     }
 
+    /// An empty one in the memory of a buffer that is not needed any more.
+    #[must_use]
+    pub fn reusing(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { out: buffer }
+    }
+
     /// Bytes written so far.
     #[must_use]
     pub fn len(&self) -> usize {

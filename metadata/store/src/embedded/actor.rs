@@ -102,9 +102,7 @@ impl Writer {
                 };
             }
             if let Some(Request::Close(done)) = closing {
-                let durable = self.durable.take();
-                // Closing the file syncs it.
-                blocking(move || drop(durable)).await;
+                drop(self.durable.take());
                 let _nobody_waits = done.send(());
                 return;
             }
@@ -116,7 +114,7 @@ impl Writer {
         let requests = self.serve_leases(requests);
         let due = if may_expire { self.leases.due() } else { Vec::new() };
         let (changes, waiting) = self.published.read(|keyspace| judge(keyspace, requests, &due));
-        let done = self.persist(&changes).await;
+        let (changes, done) = self.persist(changes).await;
         if done.is_ok() {
             for lease in &changes.ended {
                 self.leases.end(*lease);
@@ -158,25 +156,26 @@ impl Writer {
         rest
     }
 
-    async fn persist(&mut self, changes: &Changes) -> Result<(), MetadataError> {
+    /// Makes changes durable, and gives them back.
+    async fn persist(&mut self, changes: Changes) -> (Changes, Result<(), MetadataError>) {
         if changes.is_empty() {
-            return Ok(());
+            return (changes, Ok(()));
         }
         let Some(mut durable) = self.durable.take() else {
-            return Ok(());
+            return (changes, Ok(()));
         };
         let published = Arc::clone(&self.published);
-        let changes = changes.clone();
         let persisted = blocking(move || {
             let done = published.read(|keyspace| durable.persist(keyspace, &changes));
-            (durable, done)
+            (durable, changes, done)
         });
-        let (durable, done) = persisted.await;
+        let (durable, changes, done) = persisted.await;
         self.durable = Some(durable);
-        done.map_err(|error| match error {
+        let done = done.map_err(|error| match error {
             PersistError::Failed(why) => MetadataError::Failed(why),
             PersistError::Unknown(why) => MetadataError::Unknown(why),
-        })
+        });
+        (changes, done)
     }
 }
 

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The file that holds the key space.
-const FILE: &str = "metadata.redb";
+const FILE: &str = "metadata.journal";
 /// A replacement that is still being written.
-const FRESH_FILE: &str = "metadata.redb.new";
+const FRESH_FILE: &str = "metadata.journal.new";
+/// What earlier builds had in its place.
+const EARLIER_FILE: &str = "metadata.redb";
 /// Locked for as long as a process uses the directory.
 const LOCK_FILE: &str = "metadata.lock";
 
@@ -45,12 +47,6 @@ pub trait Disk: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As the operating system says; part of it may have been written.
     fn write(&self, position: u64, data: &[u8]) -> io::Result<()>;
-
-    /// Cuts or extends (with zeroes).
-    ///
-    /// # Errors
-    /// As the operating system says.
-    fn set_len(&self, bytes: u64) -> io::Result<()>;
 
     /// Makes everything written so far durable.
     ///
@@ -90,6 +86,16 @@ pub enum DirectoryError {
         /// The directory.
         path: PathBuf,
     },
+    /// Its metadata is of a build before this format.
+    #[error(
+        "{} holds {EARLIER_FILE}, which an earlier build wrote and this one cannot read; begin with an empty data directory. What \
+         is in the objects directory beside it can be had again as a cluster over etcd: esker recover --new-incarnation",
+        path.display()
+    )]
+    Earlier {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("data directory {} cannot be used: {source}", path.display())]
     Io {
@@ -114,7 +120,7 @@ impl Directory {
     /// Creates the directory if there is none, and locks it. Without `fsync` nothing survives a crash of the machine.
     ///
     /// # Errors
-    /// `InUse` when another process (or this one) has it open.
+    /// `InUse` when another process (or this one) has it open, `Earlier` when what it holds cannot be read any more.
     pub fn lock(path: &Path, fsync: bool) -> Result<Self, DirectoryError> {
         let failed = |source| DirectoryError::Io {
             path: path.to_owned(),
@@ -138,7 +144,13 @@ impl Directory {
             syncs: Arc::default(),
             _lock: lock,
         };
+        let has = |file| path.join(file).try_exists();
+        if has(EARLIER_FILE).map_err(failed)? && !has(FILE).map_err(failed)? {
+            return Err(DirectoryError::Earlier { path: path.to_owned() });
+        }
         this.sync_ancestors().map_err(failed)?;
+        // A process before may have died between a rename and this.
+        this.sync_entries().map_err(failed)?;
         Ok(this)
     }
 
@@ -231,10 +243,6 @@ impl Disk for FileDisk {
 
     fn write(&self, position: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, position)
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.file.set_len(bytes)
     }
 
     fn sync(&self) -> io::Result<()> {

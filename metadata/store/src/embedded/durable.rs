@@ -1,30 +1,20 @@
-//! The durable form of the key space: one redb table. The only file that names redb.
+//! The durable form of the key space: one file, appended to, and written anew when it is broken or has grown.
 //!
-//! Owns: the rows, one durable commit for each group of transactions, and getting back to a sound file after an I/O error.
-//! Does not own: what transactions mean (`keyspace`), the file (`disk`).
+//! Owns: which file is in use, and what a failure means for the changes that were being written.
+//! Does not own: what transactions mean (`keyspace`), how the file is written (`journal`) and read (`load`), where it lives
+//! (`disk`).
 //!
 //! Invariants: after a success the changes are durable. After `Failed` they are not in the file and never will be.
-//! `docs/decisions/0101-embedded-store-in-memory.md` says why memory is the truth while the process lives.
+//! `docs/decisions/0105-metadata-file-is-a-journal.md` says why.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-use esker_segment::wire::{Decoder, Encoder, FormatError};
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use tracing::warn;
 
-use super::disk::{Disk, Medium};
-use crate::keyspace::{Changes, Keyspace};
-use crate::store::{KeyValue, LeaseId, Revision, WatchEvent};
-
-/// Key to row. The empty key, which no key of the key space can be, holds the format version and the revision.
-const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("keys");
-const HEAD: &[u8] = b"";
-const FORMAT: u16 = 1;
-/// Pages that redb keeps in memory. The live keys are in memory anyway, so this only serves its tree pages.
-const CACHE_BYTES: usize = 2 << 20;
+use super::disk::Medium;
+use super::journal::{AppendError, Journal};
+use super::load::{self, OpenError};
+use crate::keyspace::{Changes, Keyspace, Limits};
 
 /// Why changes were not made durable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,288 +27,119 @@ pub(super) enum PersistError {
     Unknown(String),
 }
 
-/// Why a file could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// redb or the operating system refused.
-    #[error("metadata file cannot be opened: {0}")]
-    Storage(String),
-    /// Its rows are not ours.
-    #[error("metadata file is damaged: {0}")]
-    Format(#[from] FormatError),
-}
-
-/// The open file, or what is known of a broken one.
+/// The file.
 #[derive(Debug)]
 pub(super) struct Durable {
     medium: Box<dyn Medium>,
-    state: State,
-    /// A sync of the file has failed at any time since it was written anew: pages of it may be lost although reading them
-    /// still works.
-    untrusted: Arc<AtomicBool>,
-}
-
-#[derive(Debug)]
-enum State {
-    Open(Database),
-    /// These keys may be in the file although memory does not have them so.
-    Broken(BTreeSet<Bytes>),
+    /// `None` when it must be written anew before it can be used: a write or a sync of it failed.
+    journal: Option<Journal>,
 }
 
 impl Durable {
-    /// Opens the file, or creates it holding nothing but the first revision.
-    pub(super) fn open(medium: Box<dyn Medium>, first: Revision) -> Result<(Self, Revision, Vec<KeyValue>), OpenError> {
-        let found = medium.open().map_err(|error| OpenError::Storage(error.to_string()))?;
-        if let Some(disk) = found {
-            let untrusted = Arc::new(AtomicBool::new(false));
-            let database = open_database(disk, &untrusted).map_err(OpenError::Storage)?;
-            let (revision, keys) = load(&database)?;
-            return Ok((
-                Self {
-                    medium,
-                    state: State::Open(database),
-                    untrusted,
-                },
-                revision,
-                keys,
-            ));
+    /// Reads the file, or begins with an empty one, has `settle` change the key space, and writes it anew: a process that was killed
+    /// after a failed sync left pages behind that can be read and are not on the disk. On a full disk the old file goes on.
+    ///
+    /// What `settle` does may be missing from the old file when even its reserve is used up: it is done again at each start.
+    pub(super) fn open(
+        medium: Box<dyn Medium>,
+        limits: Limits,
+        settle: impl FnOnce(&mut Keyspace) -> Changes,
+    ) -> Result<(Self, Keyspace), OpenError> {
+        let (journal, mut keyspace) = match medium.open()? {
+            None => (None, Keyspace::new(limits)),
+            Some(disk) => {
+                let loaded = load::load(disk)?;
+                let keys = loaded.keys.into_values().collect();
+                (Some(loaded.journal), Keyspace::restore(limits, loaded.revision, keys))
+            }
+        };
+        let changes = settle(&mut keyspace);
+        let mut this = Self { medium, journal };
+        match (this.write_anew(&keyspace), &mut this.journal) {
+            (Ok(()), _) => {}
+            (Err(error), Some(journal)) => {
+                warn!("the metadata file cannot be written anew, the old one goes on: {error}");
+                go_on(journal, &changes)?;
+            }
+            (Err(error), None) => return Err(error.into()),
         }
-        let (database, untrusted) = create(&*medium, first, std::iter::empty()).map_err(OpenError::Storage)?;
-        Ok((
-            Self {
-                medium,
-                state: State::Open(database),
-                untrusted,
-            },
-            first,
-            Vec::new(),
-        ))
+        Ok((this, keyspace))
     }
 
     /// Makes changes durable that were judged against `keyspace`.
     pub(super) fn persist(&mut self, keyspace: &Keyspace, changes: &Changes) -> Result<(), PersistError> {
-        let database = self.healed(keyspace).map_err(PersistError::Failed)?;
-        let (error, suspects) = match write(database, changes) {
+        let error = match self.append(keyspace, changes) {
             Ok(()) => return Ok(()),
-            // Nothing was committed: redb writes its header only in `commit`.
-            Err(WriteError::Before(error)) => (error, BTreeSet::new()),
-            Err(WriteError::InCommit(error)) => (error, changes.events.iter().map(|e| e.key().clone()).collect()),
+            Err(AppendError::NotBegun(error)) => return Err(PersistError::Failed(error.to_string())),
+            Err(AppendError::Broken(error)) => error.to_string(),
         };
-        let certain = suspects.is_empty();
-        self.state = State::Broken(suspects);
-        // Taking the changes back makes the outcome certain, if the disk lets us.
-        if self.healed(keyspace).is_ok() || certain {
-            Err(PersistError::Failed(error))
-        } else {
-            Err(PersistError::Unknown(error))
+        self.journal = None;
+        // A file without the changes makes the outcome certain, if the disk lets us.
+        match self.write_anew(keyspace) {
+            Ok(()) => Err(PersistError::Failed(error)),
+            Err(_) => Err(PersistError::Unknown(error)),
         }
     }
 
-    /// The open file, opened again if it was broken, with exactly the contents of `keyspace`.
-    fn healed(&mut self, keyspace: &Keyspace) -> Result<&Database, String> {
-        if let State::Broken(suspects) = &self.state {
-            let trusted = !self.untrusted.load(Ordering::Acquire);
-            let reset = trusted.then(|| reset(&*self.medium, keyspace, suspects, &self.untrusted));
-            let database = match reset {
-                Some(Ok(database)) => database,
-                _ => {
-                    let (database, untrusted) = create(&*self.medium, keyspace.revision(), keyspace.iter())?;
-                    self.untrusted = untrusted;
-                    database
+    fn append(&mut self, keyspace: &Keyspace, changes: &Changes) -> Result<(), AppendError> {
+        let journal = self.ready(keyspace).map_err(AppendError::NotBegun)?;
+        match journal.append(changes) {
+            // Most of the file is past: a new one may be short enough.
+            Err(AppendError::NotBegun(error)) if journal.is_mostly_past() => match self.write_anew(keyspace) {
+                Ok(()) => self.ready(keyspace).map_err(AppendError::NotBegun)?.append(changes),
+                Err(_) => Err(AppendError::NotBegun(error)),
+            },
+            appended => appended,
+        }
+    }
+
+    /// A file that holds exactly what `keyspace` does, and can be appended to.
+    fn ready(&mut self, keyspace: &Keyspace) -> io::Result<&mut Journal> {
+        let grown = self.journal.as_ref().is_some_and(Journal::has_grown);
+        if grown || self.journal.is_none() {
+            let written = self.write_anew(keyspace);
+            match (written, &mut self.journal) {
+                (Err(error), Some(journal)) => {
+                    warn!("the metadata file cannot be written anew, the old one goes on growing: {error}");
+                    journal.put_off();
                 }
-            };
-            self.state = State::Open(database);
+                (written, _) => written?,
+            }
         }
-        match &self.state {
-            State::Open(database) => Ok(database),
-            State::Broken(_) => Err("metadata file is broken".to_owned()),
+        self.journal
+            .as_mut()
+            .ok_or_else(|| io::Error::other("metadata file is broken"))
+    }
+
+    /// Writes a whole new file and puts it in place. After an error the old one is as it was, unless `journal` is gone.
+    fn write_anew(&mut self, keyspace: &Keyspace) -> io::Result<()> {
+        let written = self.medium.fresh().and_then(|disk| Journal::create(disk, keyspace));
+        let journal = written.inspect_err(|_| {
+            // Half a file only takes space, and there may be too little of that already.
+            let _emptied = self.medium.fresh();
+        })?;
+        // From here on either file may be in place until it is known which.
+        self.journal = None;
+        self.medium.promote()?;
+        self.journal = Some(journal);
+        Ok(())
+    }
+}
+
+/// Goes on with a file that a process before has left behind.
+fn go_on(journal: &mut Journal, changes: &Changes) -> io::Result<()> {
+    journal.restore()?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    match journal.append(changes) {
+        Ok(()) => Ok(()),
+        Err(AppendError::NotBegun(error)) => {
+            warn!(
+                "the metadata file has no room for what the start has changed, which the next start does again: {error}"
+            );
+            Ok(())
         }
-    }
-}
-
-/// Writes a whole new file and puts it in place: the way out after a failed sync, and the way a file is created.
-fn create<'a>(
-    medium: &dyn Medium,
-    revision: Revision,
-    keys: impl Iterator<Item = &'a KeyValue>,
-) -> Result<(Database, Arc<AtomicBool>), String> {
-    let untrusted = Arc::new(AtomicBool::new(false));
-    let write = || -> Result<Database, String> {
-        let database = open_database(medium.fresh().map_err(|error| error.to_string())?, &untrusted)?;
-        rewrite(&database, revision, keys.map(|kv| (&kv.key, Some(kv)))).map_err(|error| error.to_string())?;
-        Ok(database)
-    };
-    let database = write().inspect_err(|_| {
-        // Half a file only takes space, and there may be too little of that already.
-        let _emptied = medium.fresh();
-    })?;
-    medium.promote().map_err(|error| error.to_string())?;
-    Ok((database, untrusted))
-}
-
-/// Opens the same file again and takes back what memory does not have. The commit also proves that the disk works.
-fn reset(
-    medium: &dyn Medium,
-    keyspace: &Keyspace,
-    suspects: &BTreeSet<Bytes>,
-    untrusted: &Arc<AtomicBool>,
-) -> Result<Database, String> {
-    let disk = medium
-        .open()
-        .map_err(|error| error.to_string())?
-        .ok_or("metadata file is gone")?;
-    let database = open_database(disk, untrusted)?;
-    let rows = suspects.iter().map(|key| (key, keyspace.get(key)));
-    rewrite(&database, keyspace.revision(), rows).map_err(|error| error.to_string())?;
-    Ok(database)
-}
-
-fn rewrite<'a>(
-    database: &Database,
-    revision: Revision,
-    rows: impl Iterator<Item = (&'a Bytes, Option<&'a KeyValue>)>,
-) -> Result<(), redb::Error> {
-    let txn = database.begin_write()?;
-    {
-        let mut table = txn.open_table(TABLE)?;
-        for (key, row) in rows {
-            match row {
-                Some(kv) => table.insert(&key[..], &encode_row(kv)[..])?,
-                None => table.remove(&key[..])?,
-            };
-        }
-        table.insert(HEAD, &encode_head(revision)[..])?;
-    }
-    txn.commit()?;
-    Ok(())
-}
-
-enum WriteError {
-    Before(String),
-    InCommit(String),
-}
-
-fn write(database: &Database, changes: &Changes) -> Result<(), WriteError> {
-    let txn = stage(database, changes).map_err(|error| WriteError::Before(error.to_string()))?;
-    txn.commit().map_err(|error| WriteError::InCommit(error.to_string()))
-}
-
-fn stage(database: &Database, changes: &Changes) -> Result<redb::WriteTransaction, redb::Error> {
-    let txn = database.begin_write()?;
-    {
-        let mut table = txn.open_table(TABLE)?;
-        for event in &changes.events {
-            match event {
-                WatchEvent::Put(kv) => table.insert(&kv.key[..], &encode_row(kv)[..])?,
-                WatchEvent::Delete { key, .. } => table.remove(&key[..])?,
-            };
-        }
-        table.insert(HEAD, &encode_head(changes.revision)[..])?;
-    }
-    Ok(txn)
-}
-
-fn open_database(disk: Arc<dyn Disk>, untrusted: &Arc<AtomicBool>) -> Result<Database, String> {
-    let backend = Backend {
-        disk,
-        untrusted: Arc::clone(untrusted),
-    };
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    builder.create_with_backend(backend).map_err(|error| error.to_string())
-}
-
-fn load(database: &Database) -> Result<(Revision, Vec<KeyValue>), OpenError> {
-    let storage = |error: redb::Error| OpenError::Storage(error.to_string());
-    let txn = database.begin_read().map_err(|error| storage(error.into()))?;
-    let table = txn.open_table(TABLE).map_err(|error| storage(error.into()))?;
-    let mut revision = None;
-    let mut keys = Vec::new();
-    for row in table.iter().map_err(|error| storage(error.into()))? {
-        let (key, value) = row.map_err(|error| storage(error.into()))?;
-        if key.value() == HEAD {
-            revision = Some(decode_head(value.value())?);
-        } else {
-            keys.push(decode_row(key.value(), value.value())?);
-        }
-    }
-    let revision = revision.ok_or(FormatError::Invalid { what: "head row" })?;
-    Ok((revision, keys))
-}
-
-fn encode_head(revision: Revision) -> Vec<u8> {
-    let mut out = Encoder::with_capacity(10);
-    out.u16(FORMAT);
-    out.u64(revision.0);
-    out.finish()
-}
-
-fn decode_head(row: &[u8]) -> Result<Revision, FormatError> {
-    let mut input = Decoder::new(row);
-    let found = input.u16()?;
-    if found != FORMAT {
-        return Err(FormatError::Version {
-            what: "metadata file",
-            found,
-            known: FORMAT,
-        });
-    }
-    let revision = Revision(input.u64()?);
-    input.finish()?;
-    Ok(revision)
-}
-
-fn encode_row(kv: &KeyValue) -> Vec<u8> {
-    let mut out = Encoder::with_capacity(32 + kv.value.len());
-    out.u64(kv.create_revision.0);
-    out.u64(kv.mod_revision.0);
-    out.u64(kv.version);
-    out.u64(kv.lease.0.cast_unsigned());
-    out.raw(&kv.value);
-    out.finish()
-}
-
-fn decode_row(key: &[u8], row: &[u8]) -> Result<KeyValue, FormatError> {
-    let mut input = Decoder::new(row);
-    Ok(KeyValue {
-        key: Bytes::copy_from_slice(key),
-        create_revision: Revision(input.u64()?),
-        mod_revision: Revision(input.u64()?),
-        version: input.u64()?,
-        lease: LeaseId(input.u64()?.cast_signed()),
-        value: Bytes::copy_from_slice(input.rest()),
-    })
-}
-
-/// A [`Disk`] as redb wants it. Remembers whether a sync ever failed.
-#[derive(Debug)]
-struct Backend {
-    disk: Arc<dyn Disk>,
-    untrusted: Arc<AtomicBool>,
-}
-
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.disk.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.disk.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let synced = self.disk.sync();
-        if synced.is_err() {
-            self.untrusted.store(true, Ordering::Release);
-        }
-        synced
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.disk.write(offset, data)
+        Err(AppendError::Broken(error)) => Err(error),
     }
 }

@@ -80,6 +80,7 @@ fn weather(seed: u64) -> Day {
             sync_fails: 100,
             promote_fails: 200,
             capacity: Some(400_000),
+            ..Day::default()
         },
     }
 }

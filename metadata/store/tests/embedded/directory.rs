@@ -109,7 +109,7 @@ async fn a_closed_store_says_so() {
 async fn a_file_of_another_kind_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(
-        directory.path().join("metadata.redb"),
+        directory.path().join("metadata.journal"),
         b"hello, I am a text file and long enough to be read",
     )
     .unwrap();
@@ -117,6 +117,26 @@ async fn a_file_of_another_kind_is_refused() {
         .await
         .expect_err("not ours");
     assert!(matches!(error, EmbeddedError::Open(_)), "{error}");
+}
+
+#[tokio::test]
+async fn metadata_of_an_earlier_build_is_refused_and_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let earlier = directory.path().join("metadata.redb");
+    std::fs::write(&earlier, b"redb").unwrap();
+    let error = EmbeddedStore::open(directory.path(), Settings::default())
+        .await
+        .expect_err("it cannot be read");
+    assert!(
+        matches!(&error, EmbeddedError::Directory(DirectoryError::Earlier { .. })),
+        "{error}"
+    );
+    assert!(error.to_string().contains("esker recover --new-incarnation"), "{error}");
+    assert_eq!(std::fs::read(&earlier).unwrap(), b"redb");
+    assert!(
+        !directory.path().join("metadata.journal").exists(),
+        "nothing is founded"
+    );
 }
 
 /// The child of [`a_killed_process_loses_nothing_that_was_acknowledged`]: writes until it is killed, and says what is done.

@@ -27,7 +27,7 @@ async fn a_full_disk_fails_and_then_serves_again() {
         capacity: Some(full),
         ..Day::default()
     });
-    let big = || puts([("big".to_owned(), vec![7; 900_000].into())]);
+    let big = || puts([("big".to_owned(), vec![7; 1_200_000].into())]);
     for _ in 0..3 {
         let answer = store.txn(big()).await;
         assert!(
@@ -67,8 +67,26 @@ async fn space_can_be_made_on_a_full_disk() {
         then: vec![Op::Delete("big".into())],
         ..Txn::default()
     };
-    store.txn(delete).await.expect("a file has free pages to delete with");
+    store.txn(delete).await.expect("a file has room for it");
     store.txn(put("again", "x")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_served_from_what_a_shorter_file_gives_back() {
+    let machine = Machine::new(1);
+    let store = open(&machine).await;
+    machine.set_day(Day {
+        capacity: Some(u64::try_from(machine.file_bytes()).unwrap()),
+        ..Day::default()
+    });
+    let replaced = machine.replaced();
+    for nth in 0..40 {
+        let change = puts([("same".to_owned(), vec![nth; 100_000].into())]);
+        store.txn(change).await.expect("what is past makes room");
+    }
+    assert!(machine.replaced() > replaced);
+    machine.lose_power();
+    assert_eq!(names(&open(&machine).await).await, ["same"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ pub(crate) struct Day {
     pub(crate) write_fails: u64,
     pub(crate) sync_fails: u64,
     pub(crate) promote_fails: u64,
+    pub(crate) fresh_fails: u64,
     /// Bytes that fit.
     pub(crate) capacity: Option<u64>,
 }
@@ -29,11 +30,8 @@ struct File {
     dirty: Vec<Change>,
 }
 
-#[derive(Clone, Debug)]
-enum Change {
-    Write(usize, Vec<u8>),
-    Length(usize),
-}
+/// A write: where, and what.
+type Change = (usize, Vec<u8>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -45,6 +43,10 @@ struct State {
     boot: u64,
     /// Rises when the real file is replaced.
     replaced: u64,
+    /// How often a new file was begun.
+    begun: u64,
+    /// The machine stops when so many more calls were made.
+    calls_left: Option<u64>,
 }
 
 /// The machine that the disk is in. Clones share it.
@@ -55,22 +57,17 @@ pub(crate) struct Machine {
 }
 
 impl File {
-    fn change(&mut self, change: Change) {
-        apply(&mut self.visible, &change);
-        self.dirty.push(change);
+    fn write(&mut self, at: usize, data: &[u8]) {
+        apply(&mut self.visible, at, data);
+        self.dirty.push((at, data.to_vec()));
     }
 }
 
-fn apply(bytes: &mut Vec<u8>, change: &Change) {
-    match change {
-        Change::Write(at, data) => {
-            if bytes.len() < at + data.len() {
-                bytes.resize(at + data.len(), 0);
-            }
-            bytes[*at..at + data.len()].copy_from_slice(data);
-        }
-        Change::Length(length) => bytes.resize(*length, 0),
+fn apply(bytes: &mut Vec<u8>, at: usize, data: &[u8]) {
+    if bytes.len() < at + data.len() {
+        bytes.resize(at + data.len(), 0);
     }
+    bytes[at..at + data.len()].copy_from_slice(data);
 }
 
 impl State {
@@ -86,21 +83,24 @@ impl State {
         permille > 0 && self.roll() % 1000 < permille
     }
 
+    /// Counts a call; fails when the machine has stopped.
+    fn call(&mut self) -> io::Result<()> {
+        match &mut self.calls_left {
+            Some(0) => Err(io::Error::other("machine has stopped")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// What reaches the platter of changes that no sync confirmed: each sector or not.
     fn tear(&mut self, file: &mut File) {
-        for change in std::mem::take(&mut file.dirty) {
-            match change {
-                Change::Length(length) => {
-                    if self.hits(500) {
-                        file.durable.resize(length, 0);
-                    }
-                }
-                Change::Write(at, data) => {
-                    for (sector, part) in data.chunks(SECTOR).enumerate() {
-                        if self.hits(500) {
-                            apply(&mut file.durable, &Change::Write(at + sector * SECTOR, part.to_vec()));
-                        }
-                    }
+        for (at, data) in std::mem::take(&mut file.dirty) {
+            for (sector, part) in data.chunks(SECTOR).enumerate() {
+                if self.hits(500) {
+                    apply(&mut file.durable, at + sector * SECTOR, part);
                 }
             }
         }
@@ -133,10 +133,51 @@ impl Machine {
         self.state().real.as_ref().map_or(0, |file| file.visible.len())
     }
 
-    /// The power goes. Handles that are open are dead from now on.
-    pub(crate) fn lose_power(&self) {
+    /// The bytes of the file.
+    pub(crate) fn file(&self) -> Vec<u8> {
+        self.state()
+            .real
+            .as_ref()
+            .map_or(Vec::new(), |file| file.visible.clone())
+    }
+
+    /// A machine whose disk holds this file.
+    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
+        let this = Self::new(1);
+        this.state().real = Some(File {
+            visible: bytes.clone(),
+            durable: bytes,
+            dirty: Vec::new(),
+        });
+        this
+    }
+
+    /// How often a new file was begun.
+    pub(crate) fn begun(&self) -> u64 {
+        self.state().begun
+    }
+
+    /// Stops the machine after so many calls more.
+    pub(crate) fn stop_after(&self, calls: u64) {
+        self.state().calls_left = Some(calls);
+    }
+
+    /// Whether the calls that were left are used up.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.state().calls_left == Some(0)
+    }
+
+    /// The process is killed. Handles that are open are dead from now on; the kernel remembers what was written.
+    pub(crate) fn kill(&self) {
         let mut state = self.state();
         state.boot += 1;
+        state.calls_left = None;
+    }
+
+    /// The power goes. Handles that are open are dead from now on.
+    pub(crate) fn lose_power(&self) {
+        self.kill();
+        let mut state = self.state();
         state.fresh = None;
         if let Some(mut file) = state.real.take() {
             state.tear(&mut file);
@@ -168,24 +209,36 @@ struct Slot {
 
 impl Medium for Slot {
     fn open(&self) -> io::Result<Option<Arc<dyn Disk>>> {
-        let state = self.machine.state();
+        let mut state = self.machine.state();
+        state.call()?;
         Ok(state.real.is_some().then(|| self.machine.handle(&state, false)))
     }
 
     fn fresh(&self) -> io::Result<Arc<dyn Disk>> {
         let mut state = self.machine.state();
+        state.call()?;
+        state.begun += 1;
+        let fresh_fails = state.day.fresh_fails;
+        if state.hits(fresh_fails) {
+            return Err(io::Error::other("injected: create"));
+        }
         state.fresh = Some(File::default());
         Ok(self.machine.handle(&state, true))
     }
 
     fn promote(&self) -> io::Result<()> {
         let mut state = self.machine.state();
+        state.call()?;
         let promote_fails = state.day.promote_fails;
-        if state.hits(promote_fails) {
+        let fails = state.hits(promote_fails);
+        // The rename may have been done although making it durable failed.
+        if !fails || state.hits(500) {
+            state.real = state.fresh.take();
+            state.replaced += 1;
+        }
+        if fails {
             return Err(io::Error::other("injected: rename"));
         }
-        state.real = state.fresh.take();
-        state.replaced += 1;
         Ok(())
     }
 }
@@ -206,6 +259,7 @@ impl Handle {
         if state.boot != self.boot {
             return Err(io::Error::other("machine is off"));
         }
+        state.call()?;
         let promoted = state.replaced > self.replaced;
         // A handle of a file that was replaced goes on to an unlinked file, which nobody sees.
         let unlinked = if self.fresh {
@@ -260,20 +314,10 @@ impl Disk for Handle {
             if state.hits(state.day.write_fails) {
                 // Part of it may have been written all the same.
                 let some = usize::try_from(state.roll()).unwrap() % (data.len() + 1);
-                file.change(Change::Write(at, data[..some].to_vec()));
+                file.write(at, &data[..some]);
                 return Err(io::Error::other("injected: write"));
             }
-            file.change(Change::Write(at, data.to_vec()));
-            Ok(())
-        })
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.with(|state, file| {
-            if state.day.capacity.is_some_and(|capacity| bytes > capacity) {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            file.change(Change::Length(usize::try_from(bytes).unwrap()));
+            file.write(at, data);
             Ok(())
         })
     }
@@ -285,8 +329,8 @@ impl Disk for Handle {
                 state.tear(file);
                 return Err(io::Error::other("injected: sync"));
             }
-            for change in std::mem::take(&mut file.dirty) {
-                apply(&mut file.durable, &change);
+            for (at, data) in std::mem::take(&mut file.dirty) {
+                apply(&mut file.durable, at, &data);
             }
             Ok(())
         })

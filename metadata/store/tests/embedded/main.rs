@@ -5,9 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod crashes;
+mod damage;
 mod directory;
 mod faults;
 mod faulty;
+mod growth;
 mod size;
 
 use bytes::Bytes;

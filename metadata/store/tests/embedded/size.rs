@@ -44,7 +44,11 @@ async fn a_truncated_log_does_not_grow_the_file() {
             let then = live.drain(..live.len().min(100)).map(Op::Delete).collect();
             store.txn(Txn { then, ..Txn::default() }).await.unwrap();
         }
-        sizes.push(std::fs::metadata(directory.path().join("metadata.redb")).unwrap().len());
+        sizes.push(
+            std::fs::metadata(directory.path().join("metadata.journal"))
+                .unwrap()
+                .len(),
+        );
     }
     let (second, last) = (sizes[1], sizes[sizes.len() - 1]);
     assert!(last <= 64 << 20, "{sizes:?}");
