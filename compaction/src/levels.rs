@@ -101,8 +101,13 @@ pub async fn run(
             max_timestamp: slice.max_timestamp,
         };
         output.begin(range, writer).await?;
+        // A short slice would keep all that was read together with it for as long as it waits to be written (MEM-1).
+        let is_short = input.bytes(kept.clone()) < settings.read_bytes / 2;
         for nth in kept {
-            let (batch, data) = input.read(nth).await.map_err(|error| unreadable(object, error))?;
+            let (batch, mut data) = input.read(nth).await.map_err(|error| unreadable(object, error))?;
+            if is_short {
+                data = Bytes::copy_from_slice(&data);
+            }
             output.push(batch, data.into());
         }
     }
@@ -176,6 +181,12 @@ impl<'a> Input<'a> {
 
     fn batch(&self, nth: usize) -> Option<&PlacedBatch> {
         self.batches.get(nth).map(|(_, batch)| batch)
+    }
+
+    /// How many bytes these batches have.
+    fn bytes(&self, batches: std::ops::Range<usize>) -> u64 {
+        let batches = self.batches[batches].iter();
+        batches.map(|(_, batch)| u64::from(batch.meta.bytes)).sum()
     }
 
     /// The bytes of a batch, checked.

@@ -72,7 +72,7 @@ pub struct MergeSettings {
     pub age_max: Duration,
     /// Fresh segments of this size whose slices are long are not written again: the manifest names them as they are.
     pub stay_bytes_min: u64,
-    /// Bytes of fresh segments that are held in memory at a time.
+    /// Bytes of fresh segments that are held in memory at a time, in buffers that may be twice as long.
     pub chunk_bytes_max: u64,
     /// Bytes that one round reads, give or take one commit or object.
     pub round_bytes_max: u64,

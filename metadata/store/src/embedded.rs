@@ -191,8 +191,7 @@ fn open_blocking(medium: Box<dyn Medium>, limits: Limits) -> Result<(Durable, Ke
             group.end_lease(lease);
         }
         let changes = group.finish();
-        keyspace.apply(changes.clone());
-        changes
+        keyspace.apply(changes);
     })?)
 }
 

@@ -48,6 +48,12 @@ pub trait Disk: std::fmt::Debug + Send + Sync + 'static {
     /// As the operating system says; part of it may have been written.
     fn write(&self, position: u64, data: &[u8]) -> io::Result<()>;
 
+    /// Cuts it.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+
     /// Makes everything written so far durable.
     ///
     /// # Errors
@@ -113,7 +119,14 @@ pub struct Directory {
     fsync: bool,
     syncs: Arc<AtomicU64>,
     /// The lock goes when the file is closed, also by a kill.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing is not enough while a child that was forked a moment ago still has the file. If this fails, closing does it.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Directory {
@@ -142,7 +155,7 @@ impl Directory {
             path: path.to_owned(),
             fsync,
             syncs: Arc::default(),
-            _lock: lock,
+            lock,
         };
         let has = |file| path.join(file).try_exists();
         if has(EARLIER_FILE).map_err(failed)? && !has(FILE).map_err(failed)? {
@@ -243,6 +256,10 @@ impl Disk for FileDisk {
 
     fn write(&self, position: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, position)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -39,11 +39,11 @@ impl Durable {
     /// Reads the file, or begins with an empty one, has `settle` change the key space, and writes it anew: a process that was killed
     /// after a failed sync left pages behind that can be read and are not on the disk. On a full disk the old file goes on.
     ///
-    /// What `settle` does may be missing from the old file when even its reserve is used up: it is done again at each start.
+    /// What `settle` does is not in the old file then: it is done again at each start.
     pub(super) fn open(
         medium: Box<dyn Medium>,
         limits: Limits,
-        settle: impl FnOnce(&mut Keyspace) -> Changes,
+        settle: impl FnOnce(&mut Keyspace),
     ) -> Result<(Self, Keyspace), OpenError> {
         let (journal, mut keyspace) = match medium.open()? {
             None => (None, Keyspace::new(limits)),
@@ -53,13 +53,13 @@ impl Durable {
                 (Some(loaded.journal), Keyspace::restore(limits, loaded.revision, keys))
             }
         };
-        let changes = settle(&mut keyspace);
+        settle(&mut keyspace);
         let mut this = Self { medium, journal };
-        match (this.write_anew(&keyspace), &mut this.journal) {
+        match (this.write_anew(&keyspace), &this.journal) {
             (Ok(()), _) => {}
             (Err(error), Some(journal)) => {
                 warn!("the metadata file cannot be written anew, the old one goes on: {error}");
-                go_on(journal, &changes)?;
+                journal.restore()?;
             }
             (Err(error), None) => return Err(error.into()),
         }
@@ -82,15 +82,7 @@ impl Durable {
     }
 
     fn append(&mut self, keyspace: &Keyspace, changes: &Changes) -> Result<(), AppendError> {
-        let journal = self.ready(keyspace).map_err(AppendError::NotBegun)?;
-        match journal.append(changes) {
-            // Most of the file is past: a new one may be short enough.
-            Err(AppendError::NotBegun(error)) if journal.is_mostly_past() => match self.write_anew(keyspace) {
-                Ok(()) => self.ready(keyspace).map_err(AppendError::NotBegun)?.append(changes),
-                Err(_) => Err(AppendError::NotBegun(error)),
-            },
-            appended => appended,
-        }
+        self.ready(keyspace).map_err(AppendError::NotBegun)?.append(changes)
     }
 
     /// A file that holds exactly what `keyspace` does, and can be appended to.
@@ -123,23 +115,5 @@ impl Durable {
         self.medium.promote()?;
         self.journal = Some(journal);
         Ok(())
-    }
-}
-
-/// Goes on with a file that a process before has left behind.
-fn go_on(journal: &mut Journal, changes: &Changes) -> io::Result<()> {
-    journal.restore()?;
-    if changes.is_empty() {
-        return Ok(());
-    }
-    match journal.append(changes) {
-        Ok(()) => Ok(()),
-        Err(AppendError::NotBegun(error)) => {
-            warn!(
-                "the metadata file has no room for what the start has changed, which the next start does again: {error}"
-            );
-            Ok(())
-        }
-        Err(AppendError::Broken(error)) => Err(error),
     }
 }

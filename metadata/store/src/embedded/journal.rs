@@ -45,6 +45,8 @@ pub(super) struct Place {
     pub(super) sequence: u64,
     /// End of the frames that hold the key space as it was when the file was made.
     pub(super) complete_at: u64,
+    /// Where the last frame begins.
+    pub(super) last: u64,
     /// Where the next frame goes.
     pub(super) end: u64,
     /// The file is durable up to here, with zeroes from `end` on.
@@ -74,6 +76,7 @@ impl Journal {
             file,
             sequence: 0,
             complete_at: 0,
+            last: 0,
             end: wide(head.len()),
             room_end: 0,
         };
@@ -106,12 +109,14 @@ impl Journal {
         }
     }
 
-    /// Makes durable what was read of the file, and zeroes what lies behind. All of it is written once more: what an earlier process
-    /// could not sync may be in memory only, and a sync alone would not notice.
+    /// Makes durable what was read of the file, and zeroes what lies behind. The last frame is written once more: an earlier process
+    /// may have failed to sync it, so that it is in memory only, and a sync alone would not notice.
     pub(super) fn restore(&self) -> io::Result<()> {
-        let Place { end, room_end, .. } = self.at;
+        let Place {
+            last, end, room_end, ..
+        } = self.at;
         let mut piece = vec![0; usize::try_from(room_end.min(ROOM_BYTES)).unwrap_or(usize::MAX)];
-        let mut from = 0;
+        let mut from = last;
         while from < room_end {
             let bytes = usize::try_from(room_end - from).map_or(piece.len(), |left| left.min(piece.len()));
             let kept = usize::try_from(end.saturating_sub(from)).map_or(bytes, |left| left.min(bytes));
@@ -121,11 +126,6 @@ impl Journal {
             from += wide(bytes);
         }
         self.disk.sync()
-    }
-
-    /// Whether a new file would be less than half as long.
-    pub(super) const fn is_mostly_past(&self) -> bool {
-        self.at.end - self.at.complete_at > self.at.complete_at
     }
 
     /// Whether it is time to write a new file.
@@ -163,6 +163,7 @@ impl Journal {
             revision,
         });
         self.disk.write(self.at.end, &frame)?;
+        self.at.last = self.at.end;
         self.at.end += wide(frame.len());
         self.at.sequence += 1;
         self.buffer = frame;
@@ -175,12 +176,16 @@ impl Journal {
         if needed + RESERVE_BYTES <= self.at.room_end || fits && needed < self.full_until {
             return Ok(());
         }
-        match self.fill(room_after(needed)) {
-            Err(_) if fits => {
-                self.full_until = needed + FULL_BYTES;
-                Ok(())
-            }
-            filled => filled.map_err(AppendError::NotBegun),
+        let Err(error) = self.fill(room_after(needed)) else {
+            return Ok(());
+        };
+        // What was taken of the disk is given back, and no frame has to wait for pages of it. If that fails, the next attempt does it.
+        let _ = self.disk.set_len(self.at.room_end);
+        self.full_until = needed + FULL_BYTES;
+        if fits {
+            Ok(())
+        } else {
+            Err(AppendError::NotBegun(error))
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Invariants: one frame at most was under way when the process before died, so behind the first one that is not whole there
 //! can be nothing of a later one; if there is, the store does not open. Damage to the very last frame cannot be told from one that was
-//! under way; a warning says where it was. Nothing is allocated beyond the length of the file.
+//! under way; a warning says where it was, unless it reads as zeroes. Nothing is allocated beyond the length of the file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -92,6 +92,7 @@ pub(super) fn load(disk: Arc<dyn Disk>) -> Result<Loaded, OpenError> {
         file,
         sequence: 0,
         complete_at: 0,
+        last: 0,
         end: head_bytes,
         room_end: len,
     };
@@ -111,6 +112,7 @@ pub(super) fn load(disk: Arc<dyn Disk>) -> Result<Loaded, OpenError> {
         }
         revision = frame.head.revision;
         at.sequence += 1;
+        at.last = at.end;
         at.end += bytes;
         if frame.head.file_bytes > 0 && needed == 0 {
             at.complete_at = at.end;

@@ -72,24 +72,6 @@ async fn space_can_be_made_on_a_full_disk() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_disk_is_served_from_what_a_shorter_file_gives_back() {
-    let machine = Machine::new(1);
-    let store = open(&machine).await;
-    machine.set_day(Day {
-        capacity: Some(u64::try_from(machine.file_bytes()).unwrap()),
-        ..Day::default()
-    });
-    let replaced = machine.replaced();
-    for nth in 0..40 {
-        let change = puts([("same".to_owned(), vec![nth; 100_000].into())]);
-        store.txn(change).await.expect("what is past makes room");
-    }
-    assert!(machine.replaced() > replaced);
-    machine.lose_power();
-    assert_eq!(names(&open(&machine).await).await, ["same"]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn after_a_failed_sync_the_file_is_written_anew() {
     let machine = Machine::new(3);
     let store = open(&machine).await;

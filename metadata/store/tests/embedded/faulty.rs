@@ -308,7 +308,10 @@ impl Disk for Handle {
         self.with(|state, file| {
             let at = usize::try_from(position).unwrap();
             let end = position + data.len() as u64;
-            if state.day.capacity.is_some_and(|capacity| end > capacity) {
+            // The file that takes its place, or whose place it takes, is there too.
+            let other = [&state.real, &state.fresh].into_iter().flatten();
+            let taken = end.max(file.visible.len() as u64) + other.map(|file| file.visible.len() as u64).sum::<u64>();
+            if state.day.capacity.is_some_and(|capacity| taken > capacity) && end > file.visible.len() as u64 {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             if state.hits(state.day.write_fails) {
@@ -318,6 +321,16 @@ impl Disk for Handle {
                 return Err(io::Error::other("injected: write"));
             }
             file.write(at, data);
+            Ok(())
+        })
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.with(|_, file| {
+            let length = usize::try_from(bytes).unwrap();
+            file.visible.truncate(length);
+            // No file is cut below what was synced, so a crash may leave it as long as before and nobody minds.
+            file.dirty.retain(|(at, data)| at + data.len() <= length);
             Ok(())
         })
     }
