@@ -5,6 +5,7 @@ usage: run.py [--binary target/release/esker] [--gib 1] [--warm-gib 12] [--round
 `esker dev` on a local directory:
   peers           broker CPU per GiB, MB/s and latency beside a warm Apache Kafka, in turns
   librdkafka      the same for produce with librdkafka's rdkafka_performance, medians
+  esker-bench     the same with the load of `esker bench`: produce, consume, lone records, medians
   flushes         flushes and PUTs a second: idle, one record a second, one synchronous producer, 100 of them, full rate
   partitions      PUTs per GiB at 1, 100 and 10,000 partitions
   fetch           CPU per GiB fetched from memory by 1, 10 and 100 consumers beside a warm Apache Kafka, and cold from the directory
@@ -21,7 +22,7 @@ Both:
   price           requests a second and their list price a month: idle, one record a second, full rate
   groups          1,000 consumer groups of 10 members: rebalances, offset commits, memory; one and three etcd members, and Apache Kafka
 Without CASES, all of them: about an hour. Needs what `tests/clients/setup --judge` gets, target/release/esker-proxy, and up to 30 GiB of
-disk for `peers`, `librdkafka` and `cluster-cpu`. One JSON line per figure.
+disk for `peers`, `librdkafka`, `esker-bench` and `cluster-cpu`. One JSON line per figure.
 """
 import argparse
 import re
@@ -41,6 +42,7 @@ import group_load
 import lifecycle
 import scale
 import native_load
+import own_load
 from clusters import measure, warm_kafka
 from real_kafka import JARS
 
@@ -199,7 +201,7 @@ def peers(args):
 
 
 CASES = {"peers": peers, "librdkafka": lambda args: native_load.librdkafka(args, start), "flushes": flushes, "partitions": partitions, "memory": memory, **clusters.CASES, **lifecycle.CASES, **group_load.CASES,
-         **fetch_load.CASES, **scale.CASES}
+         **fetch_load.CASES, **own_load.CASES, **scale.CASES}
 
 
 def main():
