@@ -77,7 +77,8 @@ class Member(threading.Thread):
 
     def __init__(self, context, topic, group):
         super().__init__(daemon=True)
-        self.consumer = subscribed(context, topic, group, fetch_max_wait_ms=100, heartbeat_interval_ms=200)
+        # A member that leaves just when its coordinator changes is asked for until its session ends, here as on Kafka.
+        self.consumer = subscribed(context, topic, group, fetch_max_wait_ms=100, heartbeat_interval_ms=200, session_timeout_ms=10_000)
         self.read, self.assigned, self.ending, self.failed = [], set(), threading.Event(), None
         self.start()
 

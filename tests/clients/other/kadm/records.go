@@ -71,7 +71,7 @@ func (s *suite) newMember(topic, group string) *member {
 		}
 	}
 	given, taken := change(true), change(false)
-	m.client = s.newClient(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.HeartbeatInterval(200*time.Millisecond), kgo.DisableAutoCommit(),
+	m.client = s.newClient(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.HeartbeatInterval(200*time.Millisecond), kgo.SessionTimeout(10*time.Second), kgo.DisableAutoCommit(),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) { given(partitions) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) { taken(partitions) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) { taken(partitions) }))
