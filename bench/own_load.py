@@ -21,7 +21,10 @@ CASES_OF_PRODUCE = {
 
 def told(binary, broker, *args):
     command = [binary, "bench", *args, "--bootstrap", broker.kafka, "--pid", str(broker.pid), "--duration", f"{SECONDS}s", "--json"]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if ran.returncode:
+        raise RuntimeError(f"esker bench: {ran.stderr[-600:]}")
+    return json.loads(ran.stdout)
 
 
 def figures(line):
@@ -33,12 +36,17 @@ def figures(line):
 
 
 def turn(binary, broker, taken, name, nth):
-    for case, args in CASES_OF_PRODUCE.items():
-        taken.setdefault((case, name), []).append(figures(told(binary, broker, "produce", *args)))
+    def take(case, *run):
+        found = figures(told(binary, broker, *run))
+        taken.setdefault((case, name), []).append(found)
+        out(f"esker bench: {case}: a round", name=name, **{figure: round(value, 2) for figure, value in found.items()})
+
+    for case, run in CASES_OF_PRODUCE.items():
+        take(case, "produce", *run)
     topic = f"bench-{nth}"
-    told(binary, broker, "produce", "--batch", "1MiB", "--topic", topic)
-    taken.setdefault(("consume that was just written", name), []).append(figures(told(binary, broker, "consume", "--check", "--topic", topic)))
-    taken.setdefault(("lone records, 200 a second", name), []).append(figures(told(binary, broker, "latency", "--rate", "200")))
+    told(binary, broker, "produce", "--batch", "1MiB", "--topic", topic, "--count", "400000")
+    take("consume 400 MB that were just written", "consume", "--check", "--topic", topic)
+    take("lone records, 200 a second", "latency", "--rate", "200")
 
 
 def esker_bench(args):
